@@ -1,0 +1,1 @@
+"""Tier 3: logins, passwords, and what each may send as."""

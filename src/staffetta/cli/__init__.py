@@ -1,0 +1,1 @@
+"""Tier 6: the terminal, over control."""

@@ -1,0 +1,1 @@
+"""Tier 6: the one file: schema, loading with positions, explanation."""

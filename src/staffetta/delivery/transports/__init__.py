@@ -1,0 +1,1 @@
+"""How a message leaves: SMTP, LMTP, mailbox. Each returns one mail.outcome per recipient."""

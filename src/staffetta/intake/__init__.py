@@ -1,0 +1,1 @@
+"""Tier 5: the trade of accepting mail."""

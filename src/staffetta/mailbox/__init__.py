@@ -1,0 +1,1 @@
+"""Tier 3: where mail for our own users is put."""

@@ -1,0 +1,1 @@
+"""Tier 1: the SMTP dialogue, both sides, without IO."""

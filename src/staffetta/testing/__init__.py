@@ -1,0 +1,1 @@
+"""Shipped for tests: clock, resolver, wires, dialogue runner, zone server, sink."""

@@ -1,0 +1,1 @@
+"""Tier 2: what must TLS look like to this host?"""
