@@ -232,7 +232,7 @@ class Spool(Protocol):
         """The destination answered again: forget that it was down."""
 
     def changes(self) -> int:
-        """A number that differs when another process changed the store since the last call. Cheap; called often."""
+        """A number that changes when another process changes the store. Cheap; called often."""
 
     async def ledger(self) -> Ledger:
         """The books."""

@@ -1,0 +1,1 @@
+"""Benchmarks against real peers, in one run, as ratios. `make bench` runs them all."""

@@ -1,0 +1,54 @@
+"""A courier carries claims of one destination: over a connection it keeps, or into a mailbox. One shape for all.
+
+The dispatcher knows couriers only; couriers know transports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from staffetta.mail.outcome import Outcome
+from staffetta.spool.contract import Claim
+
+
+class Try(msgspec.Struct, frozen=True, gc=False):
+    """One host that was tried for a claim, for the `attempt` event. `outcomes` holds one per recipient of the claim."""
+
+    outcomes: tuple[Outcome, ...]
+    host: str = ""
+    address: str = ""
+    tls: str = ""
+    seconds: float = 0.0
+
+
+class Report(msgspec.Struct, frozen=True, gc=False):
+    """What came of one claim: the tries in order; the last one's outcomes count."""
+
+    tries: tuple[Try, ...]
+    route: str = ""
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """One outcome per recipient of the claim, in its order."""
+        return self.tries[-1].outcomes
+
+
+class Courier(Protocol):
+    """Serves one destination, one claim at a time."""
+
+    @property
+    def warm(self) -> bool:
+        """True when keeping this courier for the next claim saves work (it holds an open connection)."""
+
+    async def deliver(self, claim: Claim) -> Report:
+        """Try to deliver. Never raises for what the world does."""
+
+    async def finish(self) -> None:
+        """Let go of the connection in good order."""
+
+
+CourierFactory = Callable[[str], Courier]
+"""Makes the courier of a destination key."""

@@ -1,0 +1,144 @@
+"""From a report to the one write that ends an attempt: next states, events, notices, and the destination's health.
+
+Pure: the moment, the jitter and the new ids are arguments. RFC 5321 section 4.5.4 (retrying), 6.1 (bounces).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from staffetta.delivery.courier import Report
+from staffetta.mail.address import NullPath
+from staffetta.mail.outcome import Outcome, Result, Scope
+from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, encode, moment
+from staffetta.policy.retry import GiveUp, RetrySettings, after
+from staffetta.spool.contract import Claim, DestinationState, Final as End, JournalEntry, State, Step, WaitingRecipient
+
+LAST_REPLY_CHARACTERS: Final = 1000
+"""How much of a reply the queue keeps; the journal's event keeps it all."""
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What to record. `failed` and `delivered` are the recipients whose sender may have to be told, with the outcome."""
+
+    steps: tuple[Step, ...]
+    journal: JournalEntry
+    events: tuple[Event, ...]
+    failed: tuple[tuple[WaitingRecipient, Outcome], ...] = ()
+    delivered: tuple[tuple[WaitingRecipient, Outcome], ...] = ()
+    destination: DestinationState | None = None
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """When, and with what luck: `jitter` in [0, 1)."""
+
+    now: float
+    jitter: Callable[[], float]
+
+
+def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failures: int) -> Settlement:
+    """Judge every recipient of the claim. `failures` is how often in a row the destination was down before."""
+    time = moment(at.now)
+    message = claim.message
+    events: list[Event] = []
+    steps: list[Step] = []
+    failed: list[tuple[WaitingRecipient, Outcome]] = []
+    delivered: list[tuple[WaitingRecipient, Outcome]] = []
+    null_sender = isinstance(message.sender.reverse_path, NullPath)
+    for position, recipient in enumerate(claim.recipients):
+        outcome = _attempt_events(events, claim, report, position, time)
+        text = str(recipient.address)
+        reply = str(outcome.reply)
+        if outcome.result is Result.DELIVERED:
+            events.append(Deliver(time=time, id=message.id, recipient=text, reply=reply))
+            steps.append(Step(recipient.index, End.DELIVERED))
+            delivered.append((recipient, outcome))
+            continue
+        attempts = recipient.attempts + 1
+        next_step = after(outcome, attempts, message.received_at, at.now, null_sender, at.jitter(), retry)
+        if isinstance(next_step, GiveUp):
+            events.append(_end_event(next_step, outcome, message.id, text, at.now))
+            steps.append(Step(recipient.index, End.BOUNCED))
+            failed.append((recipient, outcome))
+            continue
+        events.append(
+            Defer(
+                time=time,
+                id=message.id,
+                recipient=text,
+                reply=reply,
+                next_attempt_at=moment(next_step.when),
+                reason=outcome.stage,
+                in_doubt=outcome.in_doubt,
+            )
+        )
+        steps.append(
+            Step(
+                recipient.index,
+                state=State.DEFERRED,
+                next_attempt_at=next_step.when,
+                attempts=attempts,
+                last_reply=reply[:LAST_REPLY_CHARACTERS],
+                destination=recipient.destination,
+                in_doubt=outcome.in_doubt,
+                delay_noticed=recipient.delay_noticed,
+            )
+        )
+    journal = JournalEntry(b"\n".join([encode(event) for event in events]), at.now, message.id)
+    down = _destination_state(claim, report, at, retry, failures)
+    return Settlement(tuple(steps), journal, tuple(events), tuple(failed), tuple(delivered), down)
+
+
+def _attempt_events(events: list[Event], claim: Claim, report: Report, position: int, time: object) -> Outcome:
+    recipient = claim.recipients[position]
+    outcome = report.tries[-1].outcomes[position]
+    for one in report.tries:
+        outcome = one.outcomes[position]
+        events.append(
+            Attempt(
+                time=time,  # type: ignore[arg-type]
+                id=claim.message.id,
+                recipient=str(recipient.address),
+                route=report.route,
+                destination=recipient.destination,
+                host=one.host,
+                address=one.address,
+                tls=one.tls,
+                stage=outcome.stage,
+                reply=str(outcome.reply),
+                outcome=outcome.result.value,
+                seconds=round(one.seconds, 6),
+            )
+        )
+    return outcome
+
+
+def _end_event(end: GiveUp, outcome: Outcome, message_id: str, recipient: str, now: float) -> Event:
+    kind = Expire if end.reason == "expired" else Bounce
+    return kind(
+        time=moment(now),
+        id=message_id,
+        recipient=recipient,
+        reply=str(outcome.reply),
+        reason=f"{end.reason}: {outcome.stage}",
+        in_doubt=outcome.in_doubt,
+    )
+
+
+def _destination_state(
+    claim: Claim, report: Report, at: Moment, retry: RetrySettings, failures: int
+) -> DestinationState | None:
+    outcome = report.outcomes[0]
+    if outcome.result is not Result.DEFERRED or outcome.scope is not Scope.DESTINATION:
+        return None
+    waits = retry.retry_seconds
+    wait = waits[min(failures, len(waits) - 1)]
+    return DestinationState(
+        destination=claim.recipients[0].destination,
+        not_before=at.now + wait * (0.9 + 0.2 * at.jitter()),
+        failures=failures + 1,
+        last_reply=str(outcome.reply)[:LAST_REPLY_CHARACTERS],
+    )

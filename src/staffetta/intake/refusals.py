@@ -1,0 +1,61 @@
+"""Refusals go into the journal in bounded batches, so that a flood at the door cannot become a flood on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from staffetta.spool.contract import JournalEntry, Spool, SpoolUnavailable
+
+FLUSH_SECONDS: Final = 0.25
+"""Refusals of this span share one write."""
+
+ENTRIES_PER_FLUSH: Final = 500
+"""More refusals than this in one span are only logged and counted, not kept."""
+
+
+class RefusalJournal:
+    """Gathers entries and writes them behind the dialogue. Losing one loses an explanation, never a message."""
+
+    __slots__ = ("_entries", "_spool", "_task", "_timer", "left_out")
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._entries: list[JournalEntry] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.left_out = 0
+
+    def add(self, entry: JournalEntry) -> None:
+        """Keep one entry, if there is room in this span."""
+        if len(self._entries) >= ENTRIES_PER_FLUSH:
+            self.left_out += 1
+            return
+        self._entries.append(entry)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        if self._task is not None and not self._task.done():
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._begin)
+            return
+        self._task = asyncio.create_task(self.flush(), name="refusals")
+
+    async def flush(self) -> None:
+        """Write what has gathered."""
+        entries, self._entries = self._entries, []
+        if not entries:
+            return
+        try:
+            await self._spool.append_journal(entries)
+        except SpoolUnavailable:
+            self.left_out += len(entries)
+
+    async def close(self) -> None:
+        """Write the rest before the store closes."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            await self._task
+        await self.flush()
