@@ -1,0 +1,203 @@
+"""TLS contexts: what a door shows to clients, and what we ask of servers.
+
+Server side: one certificate, one context per listener, so that a session ticket of one door opens no other (tickets
+are sealed with a key of the context). Files are looked at again on new connections, at most once a second; broken new
+files keep the old ones and say so. Client side: two levels, verified or not; which one a host needs is `tlspolicy`'s.
+TLS 1.2 up (RFC 9325), but for doors that are `legacy` (RFC 8996 notwithstanding: old devices).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+CHECK_SECONDS: Final = 1.0
+"""How often the files are looked at, at most."""
+
+TICKET_KEY_SECONDS: Final = 12 * 3600.0
+"""How long a server context, and so its session ticket key, lives."""
+
+TRUST_SECONDS: Final = 3600.0
+"""How long a client context, and so its view of the trusted authorities, lives."""
+
+_Signature = tuple[tuple[int, int, int], ...]
+
+
+class CertificateFault(Exception):
+    """A certificate, key or authority file cannot be used; the message says which and why."""
+
+
+class ServerCertificate:
+    """Certificate and key files, and the context of each listener that shows them.
+
+    Raises CertificateFault when the files are not usable at the start. Later faults are given to `report` once each,
+    and `fault` holds the one that lasts.
+    """
+
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        *,
+        report: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.certificate = certificate
+        self.key = key
+        self.fault: str | None = None
+        self._report = report
+        self._clock = clock
+        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._signature = self._look()
+        self._check_at = clock() + CHECK_SECONDS
+        self._renew_at = clock() + TICKET_KEY_SECONDS
+        self._build(legacy=False)
+
+    def context(self, listener: str, *, legacy: bool = False) -> ssl.SSLContext:
+        """The context for a new connection at `listener`."""
+        if self._clock() >= self._check_at:
+            self.check()
+        context = self._contexts.get((listener, legacy))
+        if context is None:
+            context = self._contexts[listener, legacy] = self._build(legacy=legacy)
+        return context
+
+    def check(self) -> bool:
+        """Look at the files now. True when they changed and are in use."""
+        now = self._clock()
+        self._check_at = now + CHECK_SECONDS
+        try:
+            signature = self._look()
+        except CertificateFault as fault:
+            self._say(str(fault))
+            return False
+        changed = signature != self._signature
+        if not changed and now < self._renew_at:
+            return False
+        self._signature = signature
+        try:
+            fresh = {name: self._build(legacy=name[1]) for name in self._contexts} or self._build(legacy=False)
+        except CertificateFault as fault:
+            self._say(str(fault))
+            return False
+        if isinstance(fresh, dict):
+            self._contexts = fresh
+        self._renew_at = now + TICKET_KEY_SECONDS
+        self.fault = None
+        return changed
+
+    def _say(self, fault: str) -> None:
+        if fault != self.fault and self._report is not None:
+            self._report(fault)
+        self.fault = fault
+
+    def _look(self) -> _Signature:
+        found = []
+        for path in (self.certificate, self.key):
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                raise CertificateFault(f"{path}: {error.strerror}") from error
+            found.append((status.st_mtime_ns, status.st_ino, status.st_size))
+        return tuple(found)
+
+    def _build(self, *, legacy: bool) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if legacy:
+            context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        else:
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.num_tickets = 1
+        context.sni_callback = _note_server_name
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=_refuse_password)
+        except ssl.SSLError as error:
+            raise CertificateFault(f"{self.certificate} with {self.key}: {_words(error)}") from error
+        except OSError as error:
+            raise CertificateFault(f"{error.filename or self.certificate}: {error.strerror or error}") from error
+        return context
+
+
+class ClientContexts:
+    """Contexts for outgoing connections, made once and shared. Raises CertificateFault for an unusable `ca`."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._unverified: ssl.SSLContext | None = None
+        self._verified: dict[Path | None, tuple[float, ssl.SSLContext]] = {}
+
+    def unverified(self) -> ssl.SSLContext:
+        """Encrypts and checks nothing: the levels `opportunistic` and `require`. RFC 7435."""
+        if self._unverified is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            # Weak keys of strangers are still better than no encryption, which is the alternative here.
+            context.set_ciphers("DEFAULT:@SECLEVEL=1")
+            self._unverified = _as_client(context)
+        return self._unverified
+
+    def verified(self, ca: Path | None = None) -> ssl.SSLContext:
+        """Checks chain and name: by the authorities in `ca`, else by the system's (SSL_CERT_FILE is honoured)."""
+        held = self._verified.get(ca)
+        now = self._clock()
+        if held is not None and now < held[0]:
+            return held[1]
+        try:
+            context = _verifying(ca)
+        except CertificateFault:
+            if held is None:
+                raise
+            context = held[1]
+        self._verified[ca] = (now + TRUST_SECONDS, context)
+        return context
+
+
+def _verifying(ca: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False  # RFC 9525 section 2
+    if ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        return _as_client(context)
+    # An operator who names an intermediate authority, or the server's own certificate, means exactly that.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError as error:
+        raise CertificateFault(f"{ca}: no certificate in it: {_words(error)}") from error
+    except OSError as error:
+        raise CertificateFault(f"{ca}: {error.strerror or error}") from error
+    return _as_client(context)
+
+
+def _as_client(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def _note_server_name(
+    connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext
+) -> int | None:
+    """Keep the name that the client asked for; `net.engine` reads it. It came from outside: printable ASCII only."""
+    if name and name.isascii() and name.isprintable():
+        connection.requested_name = name  # type: ignore[union-attr]
+    return None
+
+
+def _refuse_password() -> str:
+    # Without this OpenSSL asks on the terminal, and a daemon has none.
+    raise OSError("the key is encrypted; store it without a passphrase, readable by the relay only")
+
+
+def _words(error: ssl.SSLError) -> str:
+    reason = error.reason or str(error)
+    if reason == "KEY_VALUES_MISMATCH":
+        return "the key does not belong to the certificate"
+    return reason.lower().replace("_", " ")
