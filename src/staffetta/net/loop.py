@@ -32,6 +32,11 @@ class Signals:
             loop.add_signal_handler(number, self.ask_to_stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
+    def uninstall(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Back to the interpreter's own handlers."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
     def ask_to_stop(self, reason: str) -> None:
         """Stop in order; the second time at once."""
         if self.stop.is_set():
@@ -86,7 +91,10 @@ def run(main: Callable[[Signals], Coroutine[Any, Any, int]], *, complaints: Comp
         loop.set_exception_handler(complaints or Complaints())
         signals = Signals()
         signals.install(loop)
-        return await main(signals)
+        try:
+            return await main(signals)
+        finally:
+            signals.uninstall(loop)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(prepared())

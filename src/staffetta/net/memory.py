@@ -59,7 +59,7 @@ class MemoryTransport(asyncio.Transport):
             return
         other = self.other
         if other._closing:
-            self._loop.call_soon(self._lose, ConnectionResetError("the peer is gone"))
+            self._loop.call_soon(self._reset)
             return
         for piece in self._shape(bytes(data)):
             other._inbox.append(piece)
@@ -112,6 +112,10 @@ class MemoryTransport(asyncio.Transport):
     def _finish(self) -> None:
         if self._closing and not self.get_write_buffer_size():
             self._loop.call_soon(self._lose, None)
+
+    def _reset(self) -> None:
+        if not self._closing:
+            self._lose(ConnectionResetError("the peer is gone"))
 
     def _lose(self, error: Exception | None) -> None:
         if self._lost:

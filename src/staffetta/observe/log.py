@@ -14,6 +14,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from datetime import UTC, datetime
 from typing import Final, Literal
 
