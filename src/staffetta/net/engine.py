@@ -13,9 +13,14 @@ import ssl
 from typing import Final
 
 from staffetta.net.contract import TlsFacts
+from staffetta.net.hello import HELLO_OCTETS, OURS, offered_protocols
 
 PIECE_OCTETS: Final = 16384
 """Largest plaintext of one TLS record (RFC 9846 section 5.1), and the step in which the BIOs are filled."""
+
+
+_NO_APPLICATION_PROTOCOL: Final = b"\x15\x03\x03\x00\x02\x02\x78"
+"""The fatal alert 120, RFC 7301 section 3.2."""
 
 
 class TlsFailed(Exception):
@@ -29,13 +34,14 @@ class TlsFailed(Exception):
 class TlsEngine:
     """The TLS state of one stream. Raises TlsFailed when the peer's bytes or certificate are not acceptable."""
 
-    __slots__ = ("_held", "_held_at", "_incoming", "_object", "_outgoing", "established", "finished")
+    __slots__ = ("_held", "_held_at", "_hello", "_incoming", "_object", "_outgoing", "established", "finished")
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_name: str | None) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._held = b""
         self._held_at = 0
+        self._hello: bytes | None = b"" if server_side else None
         self.established = False
         self.finished = False
         """The peer said close_notify."""
@@ -50,6 +56,8 @@ class TlsEngine:
         """Take what came from the wire; dropped when the peer has finished."""
         if self.finished:
             return
+        if self._hello is not None:
+            self._hello += data
         if not self._held and len(data) <= PIECE_OCTETS:
             self._incoming.write(data)
         else:
@@ -58,6 +66,8 @@ class TlsEngine:
 
     def handshake(self) -> bool:
         """Go on with the handshake; true when it is done."""
+        if self._hello is not None:
+            self._judge_hello(self._hello)
         while True:
             try:
                 self._object.do_handshake()
@@ -124,6 +134,15 @@ class TlsEngine:
     def peer_certificate(self) -> bytes | None:
         """The peer's own certificate in DER, whether it was verified or not."""
         return self._object.getpeercert(binary_form=True)
+
+    def _judge_hello(self, hello: bytes) -> None:
+        offered = offered_protocols(hello)
+        if offered is None and len(hello) <= HELLO_OCTETS:
+            return
+        self._hello = None
+        if offered and OURS.isdisjoint(offered):
+            self._outgoing.write(_NO_APPLICATION_PROTOCOL)
+            raise TlsFailed("the client offers only protocols that are not spoken here (ALPN)")
 
     def _seal(self, data: bytes | memoryview) -> bytes:
         try:

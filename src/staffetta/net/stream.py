@@ -243,7 +243,7 @@ class TcpStream(asyncio.Protocol):
                 self._handler.bytes_received(data)
             except Exception as error:
                 self._report(error)
-        elif not self._engine.finished and not self._closing:
+        elif not self._closing:
             self._engine.feed(data)
             self._pump()
 
@@ -341,7 +341,6 @@ class TcpStream(asyncio.Protocol):
             self._error = error
         if not self._closing and self._engine is not None:
             alert = self._engine.flush()
-            self._engine.established = False  # no close_notify after a fatal alert
             if alert:
                 self._transport.write(alert)
         self.close()

@@ -186,7 +186,7 @@ def test_starttls(run: Run, server: ssl.SSLContext, client: ssl.SSLContext) -> N
     run(main())
 
 
-def test_the_server_said_more_before_the_handshake(run: Run, client: ssl.SSLContext) -> None:
+def test_the_server_said_more_before_the_handshake(run: Run, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     """CVE-2021-38371: a response injected before TLS must not be read after it."""
 
     async def main() -> None:
@@ -195,8 +195,9 @@ def test_the_server_said_more_before_the_handshake(run: Run, client: ssl.SSLCont
         channel.write(b"STARTTLS\r\n")
         assert await channel.read(soon()) == b"220 go\r\n"
         ours.stream.write(b"250-AUTH PLAIN\r\n")
+        ours.stream.start_tls(server, server_side=True)
         await channel_has(channel, b"250-AUTH PLAIN\r\n")
-        with pytest.raises(TlsFailed):
+        with pytest.raises(TlsFailed, match="said more"):
             await channel.start_tls(client, server_name=NAME, deadline=soon())
         assert not channel.usable
         ours.stream.abort()

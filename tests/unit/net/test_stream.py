@@ -282,6 +282,55 @@ def test_nothing_is_delivered_after_close_notify(
     run(main())
 
 
+def test_the_end_is_told_once(run: Run, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """close_notify and then FIN; what lies between is neither delivered nor kept."""
+
+    async def main() -> None:
+        ours, hand = Recorder(greet=tls_at_once(server)), ByHand(client)
+        joined(ours, hand.recorder)
+        hand.recorder.stream.write(hand.hello())
+        await hand.shake(ours)
+        hand.recorder.stream.write(hand.engine.goodbye())
+        hand.recorder.stream.write(b"x" * (1 << 20))
+        hand.recorder.stream.close()
+        await hand.recorder.closed()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        engine = ours.stream._engine
+        assert engine is not None
+        assert engine._incoming.pending == len(engine._held) == 0
+        assert ours.happened == ["connected", "tls", "finished"]
+        ours.stream.abort()
+        await ours.closed()
+
+    run(main())
+
+
+def test_fin_while_paused_waits_its_turn(run: Run, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """A loop may report FIN although reading is paused; it must not overtake what was sent before it."""
+
+    async def main() -> None:
+        ours = Recorder(lambda recorder, data: recorder.stream.pause_reading(), greet=tls_at_once(server))
+        hand = ByHand(client)
+        joined(ours, hand.recorder)
+        hand.recorder.stream.write(hand.hello())
+        await hand.shake(ours)
+        hand.recorder.stream.write(hand.engine.write(b"1") + hand.engine.write(b"2"))
+        await ours.until(lambda recorder: recorder.data)
+        ours.stream.eof_received()
+        assert (ours.data, ours.happened[-1]) == (b"1", "data")
+        ours.stream.resume_reading()
+        await ours.until(lambda recorder: recorder.data == b"12")
+        assert ours.happened[-1] == "data"
+        ours.stream.resume_reading()
+        await ours.until(lambda recorder: recorder.happened[-1] == "finished")
+        ours.stream.abort()
+        await ours.closed()
+        hand.recorder.stream.abort()
+
+    run(main())
+
+
 def test_tcp_fin_without_close_notify_ends_the_stream(run: Run, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     async def main() -> None:
         ours, hand = Recorder(greet=tls_at_once(server)), ByHand(client)

@@ -84,9 +84,10 @@ def test_broken_new_files_keep_the_old_ones(own: tuple[Authority, Issued]) -> No
     assert "does not belong" in told[0]
     assert store.fault == told[0]
     issued.key.unlink()
-    clock.now += CHECK_SECONDS
-    assert store.context("mx") is before
-    assert len(told) == 2
+    for _ in range(3):
+        clock.now += CHECK_SECONDS
+        assert store.context("mx") is before
+    assert len(told) == 2, "each fault is told once"
     issued.key.write_bytes(good)
     clock.now += CHECK_SECONDS
     assert store.context("mx") is not before
