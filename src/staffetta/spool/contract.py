@@ -73,6 +73,8 @@ class WaitingRecipient(msgspec.Struct, frozen=True, gc=False):
     notify: tuple[Notify, ...] = ()
     orcpt: str | None = None
     original: Mailbox | None = None
+    bounce_by: str = ""
+    """Who asked that it be bounced now, whatever its age; `overdue` hands such recipients out."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -177,6 +179,10 @@ class SpoolUnavailable(Exception):
         self.full = full
 
 
+class ClaimLost(Exception):
+    """What was to be recorded is not claimed by this process: our bug, or another relay took the store over."""
+
+
 class Spool(Protocol):
     """What intake, delivery and commands may ask of an engine."""
 
@@ -212,6 +218,9 @@ class Spool(Protocol):
     async def append_journal(self, entries: Sequence[JournalEntry]) -> None:
         """Events that belong to no transition (a refusal at the door)."""
 
+    async def expire_journal(self, before: float, limit: int) -> int:
+        """Forget at most `limit` of the oldest journal rows that are older than `before`; how many went."""
+
     async def due(self, now: float, destinations_busy: frozenset[str], limit: int, per_destination: int) -> list[Claim]:
         """Claim what is due: at most `limit` recipients, at most `per_destination` of one destination, oldest first,
         none of a busy destination, none of one that is down. Each claim is durable before it is returned."""
@@ -220,10 +229,13 @@ class Spool(Protocol):
         """The earliest moment at which something not of a busy destination becomes due; None when nothing waits."""
 
     async def overdue(self, received_before: float, null_path_received_before: float, limit: int) -> list[Claim]:
-        """Claim waiting recipients (not held) older than the lifetime of their kind."""
+        """Claim waiting recipients (not held) older than the lifetime of their kind, and those that an operator wants
+        bounced (`bounce_by`). At most `limit` recipients; looks at a bounded part of a large queue and goes on there
+        the next time."""
 
     async def undelayed(self, received_before: float, limit: int) -> list[Claim]:
-        """Claim waiting recipients older than the delay notice whose sender was not told yet."""
+        """Claim waiting recipients (not held) older than the delay notice whose sender was not told yet; bounded like
+        `overdue`."""
 
     def content(self, message_id: str) -> AsyncIterator[bytes]:
         """The stored content in order, in chunks of at most CHUNK_OCTETS."""

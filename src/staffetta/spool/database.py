@@ -25,8 +25,10 @@ class StoreTooNew(StoreError):
     """The file was written by a newer Staffetta; nothing was changed."""
 
 
-def open_database(path: Path, migrations: Sequence[str]) -> apsw.Connection:
+def open_database(path: Path, migrations: Sequence[str], *, page_octets: int = 4096) -> apsw.Connection:
     """A connection to the database at `path`, created (mode 0600) or brought up to `len(migrations)`.
+
+    `page_octets` counts only when the file is new.
 
     Raises StoreTooNew for a newer file, StoreError for one that cannot be opened.
     """
@@ -35,6 +37,7 @@ def open_database(path: Path, migrations: Sequence[str]) -> apsw.Connection:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
         connection.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
+        connection.execute(f"PRAGMA page_size={page_octets}")
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=OFF")
