@@ -12,6 +12,7 @@ import ipaddress
 import itertools
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -111,7 +112,7 @@ class SocketConnector:
         sock = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            if hasattr(os, "uname") and os.uname().sysname == "Linux":
+            if sys.platform == "linux":
                 sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((next(self._sources[version]), 0))
             await loop.sock_connect(sock, (endpoint.address, endpoint.port))
