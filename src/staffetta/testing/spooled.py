@@ -48,6 +48,8 @@ def new_message(letter: Letter, draft: Draft | None = None) -> NewMessage:
 
 
 def _split(text: str) -> tuple[Mailbox, str]:
-    address, _, destination = text.partition(" ")
+    address, _, destination = text.rpartition(" ")
+    if not address or "@" in destination:
+        address, destination = text, ""
     mailbox = parse_mailbox(address)
     return mailbox, destination or f"mx:{mailbox.domain}"
