@@ -30,6 +30,7 @@ from staffetta.spool.contract import (
     SpoolUnavailable,
     Step,
 )
+from staffetta.spool.sqlite_batch import LARGE_OCTETS
 from staffetta.spool.sqlite_open import Opened, SqliteSettings, connect, has_room, open_store
 from staffetta.spool.sqlite_operations import (
     CLAIMED_ROWS,
@@ -49,8 +50,8 @@ from staffetta.spool.sqlite_operations import (
 from staffetta.spool.sqlite_schema import CHUNK_BITS
 from staffetta.spool.sqlite_writer import GroupWriter, Operation, WriterSettings, refusal
 
-SWEPT_CHUNKS: Final = 16
-"""Chunks of content without a message that are removed in one transaction."""
+MOVED_CHUNKS: Final = 16
+"""Chunks that one operation writes or removes."""
 
 JOURNAL_ROWS: Final = 200
 """Journal rows that expire in one transaction."""
@@ -87,6 +88,7 @@ class SqliteSpool:
         self._undelayed = queries.Sweep()
         self._room_known_until = -1.0
         self._has_room = True
+        self._closed = False
         self._recovering: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -132,7 +134,8 @@ class SqliteSpool:
         chunks = [content[start : start + CHUNK_OCTETS] for start in range(0, whole, CHUNK_OCTETS)]
         draft.pending = [content[whole:]] if whole < len(content) else []
         draft.pending_octets = len(content) - whole
-        await self._submit(WriteChunks(self._loop.create_future(), draft, chunks))
+        for start in range(0, len(chunks), MOVED_CHUNKS):
+            await self._submit(WriteChunks(self._loop.create_future(), draft, chunks[start : start + MOVED_CHUNKS]))
 
     async def discard(self, draft: Draft) -> None:
         """See Spool."""
@@ -167,11 +170,13 @@ class SqliteSpool:
         destination: DestinationState | None = None,
     ) -> None:
         """See Spool. Raises ClaimLost for a recipient that this process has not claimed."""
+        known = self._claimed.find(message_id)
         future = self._loop.create_future()
         await self._submit(
             Record(future, self._claimed, message_id, steps, journal, notices=notices, destination=destination)
         )
-        self._sweep_soon()
+        if known is not None and known[1] > LARGE_OCTETS:
+            self._sweep_soon()
 
     async def append_journal(self, entries: Sequence[JournalEntry]) -> None:
         """See Spool."""
@@ -256,6 +261,7 @@ class SqliteSpool:
         if self._settings.delivers:
             await self._let_go()
         await self._writer.close()
+        self._closed = True
         await self._loop.run_in_executor(self._executor, self._reader.close)
         self._executor.shutdown()
 
@@ -271,10 +277,18 @@ class SqliteSpool:
             await self._submit(Statements(self._loop.create_future(), mark))
 
     async def _recovered(self) -> None:
+        if not self._settings.delivers:
+            raise ValueError("this process opened the spool to add messages, not to deliver them")
         task = self._recovering
-        if task is not None:
+        if task is None:
+            return
+        try:
             await asyncio.shield(task)
-            self._recovering = None
+        except SpoolUnavailable:
+            if self._recovering is task:
+                self._recovering = self._loop.create_task(self._recover(), name="spool recovery")
+            raise
+        self._recovering = None
 
     async def _recover(self) -> None:
         position = 0
@@ -305,8 +319,13 @@ class SqliteSpool:
         for part in parts:
             self._writer.submit(part)
         ours: set[object] = set()
-        for outcome in await asyncio.gather(*[part.future for part in parts]):
-            ours |= cast(set[object], outcome)
+        try:
+            for outcome in await asyncio.gather(*[part.future for part in parts]):
+                ours |= cast(set[object], outcome)
+        except BaseException:
+            for part in parts:
+                part.give_back()
+            raise
         claims: list[Claim] = []
         for one in found:
             claim = one.claim
@@ -326,7 +345,7 @@ class SqliteSpool:
 
     async def _sweep(self) -> None:
         with suppress(SpoolUnavailable):
-            while steps := await self._read(queries.loose_content, self._epoch, SWEPT_CHUNKS):
+            while steps := await self._read(queries.loose_content, self._epoch, MOVED_CHUNKS):
                 for seq, first, last in steps:
                     await self._submit(remove_loose(self._loop.create_future(), seq, first, last))
 
@@ -335,6 +354,8 @@ class SqliteSpool:
         return await operation.future
 
     async def _read(self, question: Callable[..., Value], *arguments: object) -> Value:
+        if self._closed:
+            raise SpoolUnavailable("the store is closed")
         try:
             return await self._loop.run_in_executor(self._executor, lambda: question(self._reader, *arguments))
         except apsw.Error as error:

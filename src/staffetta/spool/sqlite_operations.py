@@ -185,13 +185,14 @@ Rows = Sequence[tuple[int, int]]
 class ClaimRows(Operation):
     """Claim recipients that were found due. The result is the set of those that were still free."""
 
-    __slots__ = ("_epoch", "_release", "_rows")
+    __slots__ = ("_claimed", "_epoch", "_release", "_rows")
 
     def __init__(self, future: Future, rows: Rows, epoch: int, release: Callable[[Rows], None]) -> None:
         super().__init__(future)
         self._rows = rows
         self._epoch = epoch
         self._release = release
+        self._claimed = False
 
     def run(self, connection: apsw.Connection) -> None:
         claimed: set[tuple[int, int]] = set()
@@ -201,8 +202,16 @@ class ClaimRows(Operation):
                 claimed.add((seq, index))
         self.result = claimed
 
+    def committed(self) -> None:
+        self._claimed = True
+
     def abandoned(self) -> None:
-        if isinstance(self.result, set) and self.result:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Release what was claimed; nothing when it was not, or was released before."""
+        if self._claimed and isinstance(self.result, set) and self.result:
+            self._claimed = False
             self._release(list(self.result))
 
 

@@ -79,6 +79,8 @@ class GroupWriter:
         self._alone: deque[Operation] = deque()
         self._busy = False
         self._scheduled = False
+        self._closed = False
+        self._reconnected = 0
         self._changes = 0
         self._idle: asyncio.Future[None] | None = None
         self._jobs: SimpleQueue[tuple[str, list[Operation]] | None] = SimpleQueue()
@@ -88,6 +90,9 @@ class GroupWriter:
 
     def submit(self, operation: Operation) -> None:
         """Queue an operation; its future tells the rest."""
+        if self._closed:
+            operation.future.set_exception(SpoolUnavailable("the store is closed"))
+            return
         self._waiting.append(operation)
         if not (self._busy or self._scheduled):
             self._scheduled = True
@@ -97,7 +102,7 @@ class GroupWriter:
         """Changes when another connection wrote. While a commit runs: what was known before it."""
         if not self._busy and self._connection is not None:
             try:
-                self._changes = _data_version(self._connection)
+                self._changes = self._version(self._connection)
             except apsw.Error:
                 return self._changes
         return self._changes
@@ -107,11 +112,16 @@ class GroupWriter:
         while self._busy or self._scheduled or self._waiting or self._alone:
             self._idle = self._loop.create_future()
             await self._idle
-        self._busy = True
+        self._busy = self._closed = True
         self._jobs.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         if self._connection is not None:
             self._connection.close()
+
+    def _version(self, connection: apsw.Connection) -> int:
+        # SQLite's number means something only on the connection that gave it.
+        version = cast(int, connection.execute("PRAGMA data_version").fetchall()[0][0])
+        return version + (self._reconnected << 32)
 
     def _take(self) -> list[Operation]:
         if self._alone:
@@ -152,7 +162,7 @@ class GroupWriter:
         try:
             if hook is not None:
                 hook("begun")
-            self._changes = _data_version(connection)
+            self._changes = self._version(connection)
             batch = self._batch(connection)
             for operation in operations:
                 operation.gather(batch, connection)
@@ -199,6 +209,8 @@ class GroupWriter:
 
     def _handed_back(self, job: str, operations: list[Operation], error: Exception | None) -> None:
         self._busy = False
+        if job == "connect":
+            self._reconnected += 1
         if job != "commit":
             if error is not None or self._connection is None:
                 self._refuse(operations, error or SpoolUnavailable("the store is closed"))
@@ -275,10 +287,6 @@ def refusal(error: Exception) -> Exception:
         # A fresh one for each caller: an exception that several tasks raise mixes their tracebacks.
         return SpoolUnavailable(str(error), full=error.full) if isinstance(error, SpoolUnavailable) else error
     return error
-
-
-def _data_version(connection: apsw.Connection) -> int:
-    return cast(int, connection.execute("PRAGMA data_version").fetchall()[0][0])
 
 
 def _roll_back(connection: apsw.Connection) -> None:

@@ -135,7 +135,9 @@ def test_drop_removes_content_counts_and_says_so(store: Store) -> None:
     assert perform(store, Filter(recipient="@x.example"), order(Act.DROP)) == Done(2, 0)
     assert ids(store, Filter()) == ["FRESH", "TRIED", "DEAD", "NULL"]
     assert audit(store) == Ledger(6, 0, 0, 2, 4)
-    lines = store.connection.execute("SELECT lines FROM journal WHERE substr(lines, 1, 4) = x'64726f70' ORDER BY seq").fetchall()
+    lines = store.connection.execute(
+        "SELECT lines FROM journal WHERE substr(lines, 1, 4) = x'64726f70' ORDER BY seq"
+    ).fetchall()
     assert [row[0] for row in lines] == [b"drop FRESH ben@x.example", b"drop HELD hal@x.example"]
     perform(store, Filter(), order(Act.DROP))
     for table in ("messages", "recipients", "chunks"):

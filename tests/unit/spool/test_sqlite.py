@@ -442,3 +442,58 @@ def test_only_one_relay_holds_the_lock_and_its_death_frees_it(tmp_path: Path) ->
     lock.release()
     assert not relay_alive(tmp_path)
     RelayLock.acquire(tmp_path).release()
+
+
+def test_after_close_everything_is_refused_and_nothing_hangs(tmp_path: Path) -> None:
+    async def story() -> None:
+        spool = await opened(tmp_path)
+        await spool.close()
+        with pytest.raises(SpoolUnavailable, match="closed"):
+            await spool.commit(new_message(Letter("A")))
+        with pytest.raises(SpoolUnavailable, match="closed"):
+            await spool.ledger()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_cancelled_due_leaves_no_claim_behind(tmp_path: Path, turns: int) -> None:
+    async def story(spool: SqliteSpool) -> None:
+        await spool.commit_many([new_message(Letter(f"M{n:03}")) for n in range(150)])
+        task = asyncio.ensure_future(spool.due(START, NONE_BUSY, 1000, 1000))
+        for _ in range(turns):
+            await asyncio.sleep(0.0005 if turns > 6 else 0)
+        task.cancel()
+        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+        if isinstance(outcome, list):
+            return  # it was faster
+        for _ in range(3):
+            await spool.append_journal([JournalEntry(b"{}", START)])
+        assert len(await spool.due(START, NONE_BUSY, 1000, 1000)) == 150
+
+    with_spool(tmp_path, story)
+
+
+def test_a_process_that_only_adds_messages_cannot_claim(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool) -> None:
+        with pytest.raises(ValueError, match="not to deliver"):
+            await spool.due(START, NONE_BUSY, 1, 1)
+
+    with_spool(tmp_path, story, SqliteSettings(delivers=False))
+
+
+def test_recovery_that_meets_a_locked_store_is_tried_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        first = await opened(tmp_path)
+        await first.commit(new_message(Letter("A", claim=True)))
+        await abandon(first)
+        second = await opened(tmp_path, SqliteSettings(patience_milliseconds=10))
+        other = apsw.Connection(str(tmp_path / "spool.db"))
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SpoolUnavailable):
+            await second.due(START, NONE_BUSY, 1, 1)
+        other.close()
+        assert len(await second.due(START, NONE_BUSY, 1, 1)) == 1
+        await second.close()
+
+    asyncio.run(story())
