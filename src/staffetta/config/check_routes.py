@@ -31,7 +31,8 @@ def check_routes(reader: Reader, config: Config) -> None:
     """Report what is wrong with routes, and with the ways of delivery of local domains."""
     routes = [route for route in config.routes if reader.written("route", route.name)]
     for number, route in enumerate(routes):
-        _reach(reader, config, route, routes[:number])
+        if route != IMPLIED_ROUTE or number + 1 < len(routes):  # writing what is implied is no mistake
+            _reach(reader, config, route, routes[:number])
         _login(reader, route)
         _levels(reader, route)
         _sources(reader, route)

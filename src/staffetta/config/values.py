@@ -226,6 +226,9 @@ def parse_hop(text: str) -> tuple[str, int | None]:
     except Wrong:
         if ":" in host or not host:
             raise
+    if text.startswith("["):
+        plain = host if port is None else f"{host}:{port}"
+        raise Wrong(f"{quoted(text)}: a name stands without brackets", f"write {quoted(plain)}; its MX is never asked")
     return parse_domain_name(host).ascii, number
 
 
