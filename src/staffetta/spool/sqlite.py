@@ -31,7 +31,7 @@ from staffetta.spool.contract import (
     Step,
 )
 from staffetta.spool.sqlite_batch import LARGE_OCTETS
-from staffetta.spool.sqlite_open import Opened, SqliteSettings, connect, has_room, open_store
+from staffetta.spool.sqlite_open import Opened, SqliteSettings, connect, open_store, room_of
 from staffetta.spool.sqlite_operations import (
     CLAIMED_ROWS,
     EXPIRE_JOURNAL,
@@ -56,9 +56,6 @@ MOVED_CHUNKS: Final = 16
 JOURNAL_ROWS: Final = 200
 """Journal rows that expire in one transaction."""
 
-ROOM_SECONDS: Final = 0.25
-"""How long an answer about free space is believed."""
-
 Value = TypeVar("Value")
 
 
@@ -72,22 +69,21 @@ class SqliteSpool:
         opened: Opened,
         executor: ThreadPoolExecutor,
     ) -> None:
-        self._path = path
         self._settings = settings
         self._reader = opened.reader
         self._executor = executor
         self._epoch = opened.epoch
         self._loop = asyncio.get_running_loop()
         epoch = opened.epoch if settings.delivers else 0
+        self._room = room_of(path, settings)
         reconnect = partial(connect, path, settings)
         self._writer = GroupWriter(
-            opened.writer, WriterSettings(reconnect, epoch, settings.hook, settings.patience_milliseconds)
+            opened.writer, WriterSettings(reconnect, self._room, epoch, settings.hook, settings.patience_milliseconds)
         )
+        self._room.watch(self._writer.spare_octets)
         self._claimed = Claimed()
         self._overdue = queries.Sweep()
         self._undelayed = queries.Sweep()
-        self._room_known_until = -1.0
-        self._has_room = True
         self._closed = False
         self._recovering: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -128,7 +124,7 @@ class SqliteSpool:
         draft.pending_octets += len(data)
         if draft.pending_octets < CHUNK_OCTETS:
             return
-        self._check_room()
+        self._check_room(draft.pending_octets)
         content = b"".join(draft.pending)
         whole = len(content) - len(content) % CHUNK_OCTETS
         chunks = [content[start : start + CHUNK_OCTETS] for start in range(0, whole, CHUNK_OCTETS)]
@@ -157,7 +153,7 @@ class SqliteSpool:
             draft = one.draft
             if one.message.size != len(one.head) + draft.stored_octets + draft.pending_octets:
                 raise ValueError(f"{one.message.id}: size {one.message.size} is not that of its content")
-        self._check_room()
+        self._check_room(sum([len(one.head) + one.draft.pending_octets for one in new]))
         claimed = self._claimed if self._settings.delivers else None
         await self._submit(Commit(self._loop.create_future(), new, claimed, self._release))
 
@@ -361,12 +357,8 @@ class SqliteSpool:
         except apsw.Error as error:
             raise refusal(error) from error
 
-    def _check_room(self) -> None:
-        now = self._loop.time()
-        if now >= self._room_known_until:
-            self._room_known_until = now + ROOM_SECONDS
-            self._has_room = has_room(self._path, self._settings.reserve_octets)
-        if not self._has_room:
+    def _check_room(self, octets: int) -> None:
+        if not self._room.admit(octets, self._loop.time()):
             raise SpoolUnavailable("too little space left on the disk of the store", full=True)
 
 

@@ -1,11 +1,10 @@
-"""Opening the SQLite spool: its two connections, the epoch of this process, and whether the disk has room.
+"""Opening the SQLite spool: its two connections, and the epoch of this process.
 
 This module refuses to know messages.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final, cast
 
@@ -14,6 +13,7 @@ import msgspec
 
 from staffetta.spool.database import StoreError, open_database, open_reader
 from staffetta.spool.sqlite_batch import Hook
+from staffetta.spool.sqlite_room import Room, fitting
 from staffetta.spool.sqlite_schema import MIGRATIONS, PAGE_OCTETS
 from staffetta.spool.sqlite_writer import LOCK_PATIENCE_MILLISECONDS
 
@@ -54,10 +54,21 @@ class Opened(msgspec.Struct, frozen=True):
 def connect(path: Path, settings: SqliteSettings) -> apsw.Connection:
     """A connection for writing. Raises StoreError."""
     connection = open_database(path, MIGRATIONS, page_octets=settings.page_octets)
-    connection.execute(f"PRAGMA wal_autocheckpoint={settings.checkpoint_pages}").fetchall()
-    connection.execute(f"PRAGMA journal_size_limit={2 * settings.checkpoint_pages * settings.page_octets}").fetchall()
+    octets = log_octets(path, settings)
+    connection.execute(f"PRAGMA wal_autocheckpoint={octets // settings.page_octets}").fetchall()
+    connection.execute(f"PRAGMA journal_size_limit={2 * octets}").fetchall()
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIBIBYTES}")
     return connection
+
+
+def log_octets(path: Path, settings: SqliteSettings) -> int:
+    """How long the log grows before it is moved into the database."""
+    return max(fitting(path.parent, settings.checkpoint_pages * settings.page_octets, 16), settings.page_octets)
+
+
+def room_of(path: Path, settings: SqliteSettings) -> Room:
+    """The room on the disk of the store."""
+    return Room(path, fitting(path.parent, settings.reserve_octets, 8), log_octets(path, settings))
 
 
 def open_store(path: Path, settings: SqliteSettings, now: float) -> Opened:
@@ -77,12 +88,3 @@ def open_store(path: Path, settings: SqliteSettings, now: float) -> Opened:
         raise StoreError(f"cannot open {path}: {error}") from error
     epoch, closed = cast(tuple[int, int], rows[0])
     return Opened(connection, reader, epoch, closed == epoch - 1)
-
-
-def has_room(path: Path, reserve_octets: int) -> bool:
-    """False when the disk of the store holds less than the reserve."""
-    try:
-        disk = os.statvfs(path.parent)
-    except OSError:
-        return True  # the write itself will tell
-    return disk.f_bavail * disk.f_frsize >= min(reserve_octets, disk.f_blocks * disk.f_frsize // 8)

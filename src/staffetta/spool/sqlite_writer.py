@@ -17,6 +17,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final, cast
 
@@ -25,6 +26,7 @@ import msgspec
 
 from staffetta.spool.contract import ClaimLost, SpoolUnavailable
 from staffetta.spool.sqlite_batch import Batch, Hook
+from staffetta.spool.sqlite_room import Room
 
 BATCH_OPERATIONS: Final = 64
 """Most operations in one transaction: bounds how long the event loop is kept."""
@@ -39,12 +41,13 @@ LOCK_PATIENCE_MILLISECONDS: Final = 10_000
 class Operation:
     """Something to be written. `future` ends when it is durable, or with the reason why it is not."""
 
-    __slots__ = ("future", "octets", "result")
+    __slots__ = ("future", "octets", "result", "tried_with_room")
 
     def __init__(self, future: asyncio.Future[object], octets: int = 0) -> None:
         self.future = future
         self.octets = octets
         self.result: object = None
+        self.tried_with_room = False
 
     def gather(self, batch: Batch, connection: apsw.Connection) -> None:
         """Add rows to the batch; may read. Called again when the operation is tried again."""
@@ -63,6 +66,7 @@ class WriterSettings(msgspec.Struct, frozen=True):
     """`connect` opens a connection for writing (called in the worker after an IO error). `epoch` 0: the store's own."""
 
     connect: Callable[[], apsw.Connection]
+    room: Room
     epoch: int = 0
     hook: Hook | None = None
     patience_milliseconds: int = LOCK_PATIENCE_MILLISECONDS
@@ -82,6 +86,7 @@ class GroupWriter:
         self._closed = False
         self._reconnected = 0
         self._changes = 0
+        self._spare = 0
         self._idle: asyncio.Future[None] | None = None
         self._jobs: SimpleQueue[tuple[str, list[Operation]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="spool-commit", daemon=True)
@@ -101,11 +106,17 @@ class GroupWriter:
     def changes(self) -> int:
         """Changes when another connection wrote. While a commit runs: what was known before it."""
         if not self._busy and self._connection is not None:
-            try:
+            with suppress(apsw.Error):
                 self._changes = self._version(self._connection)
-            except apsw.Error:
-                return self._changes
         return self._changes
+
+    def spare_octets(self) -> int:
+        """Free space inside the database file, or what was known of it while a commit runs."""
+        if not self._busy and self._connection is not None:
+            with suppress(apsw.Error):
+                pages = cast(int, self._connection.execute("PRAGMA freelist_count").fetchall()[0][0])
+                self._spare = pages * cast(int, self._connection.execute("PRAGMA page_size").fetchall()[0][0])
+        return self._spare
 
     async def close(self) -> None:
         """Write what waits, then let go."""
@@ -185,11 +196,19 @@ class GroupWriter:
         return Batch(epoch, next_seq)
 
     def _split(self, operations: list[Operation], error: Exception) -> None:
-        if len(operations) > 1:
+        """A batch went back: try each operation alone, once more after room was made where space ran out."""
+        if isinstance(error, apsw.FullError):
+            again = [operation for operation in operations if not operation.tried_with_room]
+            for operation in again:
+                operation.tried_with_room = True
+            if again:
+                self._hand_over("room", again)
+                return
+        elif len(operations) > 1:
             self._alone.extend(operations)
             self._next()
-        else:
-            self._refuse(operations, error)
+            return
+        self._refuse(operations, error)
 
     def _refuse(self, operations: list[Operation], error: Exception) -> None:
         for operation in operations:
@@ -217,11 +236,12 @@ class GroupWriter:
             elif job == "begin":
                 self._execute(self._connection, operations)
             else:
-                self._alone.extendleft(reversed(operations))
+                # Ends of attempts first: they need the least space and give the most back.
+                self._alone.extendleft(sorted(operations, key=_octets, reverse=True))
                 self._next()
             return
         if error is not None:
-            # Only a lack of space is worth trying again one by one; a disk that fails has had its chance.
+            # A lack of space is worth another try; a disk that fails has had its chance.
             (self._split if isinstance(error, apsw.FullError) else self._refuse)(operations, error)
             return
         for operation in operations:
@@ -241,6 +261,8 @@ class GroupWriter:
                     self._commit()
                 elif job == "begin":
                     self._begin_with_patience()
+                elif job == "room":
+                    self._make_room()
                 else:
                     self._connection = self._settings.connect()
                     self._connection.set_busy_timeout(0)
@@ -259,6 +281,13 @@ class GroupWriter:
         finally:
             connection.set_busy_timeout(0)
 
+    def _make_room(self) -> None:
+        # With the log's content moved into the database, the log starts again at its front and needs no new space.
+        self._settings.room.jettison()
+        self._settings.room.forget()
+        with suppress(apsw.Error):
+            cast(apsw.Connection, self._connection).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def _commit(self) -> None:
         connection = cast(apsw.Connection, self._connection)
         hook = self._settings.hook
@@ -266,7 +295,6 @@ class GroupWriter:
             connection.execute("COMMIT")
         except apsw.FullError:
             _roll_back(connection)
-            _make_room(connection)
             raise
         except apsw.Error:
             self._connection = None
@@ -297,9 +325,5 @@ def _roll_back(connection: apsw.Connection) -> None:
         return  # SQLite rolled back by itself, or the file is gone; the next BEGIN tells
 
 
-def _make_room(connection: apsw.Connection) -> None:
-    # With the log's content moved into the database, the log starts again at its front and needs no new space.
-    try:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    except apsw.Error:
-        return
+def _octets(operation: Operation) -> int:
+    return operation.octets

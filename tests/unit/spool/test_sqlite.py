@@ -184,7 +184,8 @@ def test_a_full_store_refuses_the_chunks_of_a_draft(tmp_path: Path) -> None:
 def test_below_the_reserve_nothing_new_is_taken_but_ends_are_recorded(tmp_path: Path) -> None:
     async def story(spool: SqliteSpool) -> None:
         await spool.commit(new_message(Letter("A", claim=True)))
-        spool._has_room, spool._room_known_until = False, float("inf")
+        spool._room._reserve = 1 << 60
+        spool._room.forget()
         with pytest.raises(SpoolUnavailable) as caught:
             await spool.commit(new_message(Letter("B")))
         assert caught.value.full
