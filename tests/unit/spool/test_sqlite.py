@@ -25,6 +25,7 @@ from staffetta.spool.contract import (
 from staffetta.spool.database import StoreError, StoreTooNew
 from staffetta.spool.recovery import AlreadyRunning, RelayLock, relay_alive, relay_pid
 from staffetta.spool.sqlite import SqliteSettings, SqliteSpool
+from staffetta.spool.sqlite_operations import ClaimRows
 from staffetta.testing.spooled import HEAD, START, Letter, new_message
 
 NONE_BUSY: frozenset[str] = frozenset()
@@ -471,6 +472,28 @@ def test_a_cancelled_due_leaves_no_claim_behind(tmp_path: Path, turns: int) -> N
         for _ in range(3):
             await spool.append_journal([JournalEntry(b"{}", START)])
         assert len(await spool.due(START, NONE_BUSY, 1000, 1000)) == 150
+
+    with_spool(tmp_path, story)
+
+
+def test_a_due_cancelled_just_after_its_claims_were_made_gives_them_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(spool: SqliteSpool) -> None:
+        await spool.commit(new_message(Letter("A")))
+        task = asyncio.ensure_future(spool.due(START, NONE_BUSY, 10, 10))
+        committed = ClaimRows.committed
+
+        def committed_then_cancelled(operation: ClaimRows) -> None:
+            committed(operation)
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+        monkeypatch.setattr(ClaimRows, "committed", committed_then_cancelled)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        monkeypatch.undo()
+        await spool.append_journal([JournalEntry(b"{}", START)])
+        assert len(await spool.due(START, NONE_BUSY, 10, 10)) == 1
 
     with_spool(tmp_path, story)
 
