@@ -76,6 +76,7 @@ def _hostname(reader: Reader, machine_name: str) -> Domain:
     except DomainError:
         message = f"hostname is not written, and this machine calls itself {quoted(machine_name)}"
         reader.report("C211", ("hostname",), message, 'write hostname = "mail.example.org" at the top')
+        reader.broken.add(("hostname",))
         return _NO_NAME
     reader.set(("hostname",), toml_text(name.ascii), "the machine's name")
     return name

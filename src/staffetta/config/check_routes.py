@@ -94,8 +94,8 @@ def _reach(reader: Reader, config: Config, route: Route, earlier: list[Route]) -
     elif all(t or here for t, here in zip(taken, is_local, strict=True)):
         names = list({r.name: header(("route", r.name)) for t in taken for r in t}.values())
         words = "takes" if len(names) == 1 else "take"
-        whole = any(p.domain is None for t in taken for r in t for p in r.to)
-        what = "every recipient" if whole else "its recipients"
+        whole = any(p.domain is None and not r.from_ for t in taken for r in t for p in r.to)
+        what = "every recipient" if whole else "all its mail" if route.from_ else "its recipients"
         message = f"rule {header(path)} can never match: {' and '.join(names)} above it {words} {what}"
         reader.report("C207", path, message, at="line")
     else:

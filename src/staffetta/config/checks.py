@@ -35,7 +35,7 @@ def check(reader: Reader, config: Config, now: float) -> None:
 
 def _hostname(reader: Reader, config: Config) -> None:
     name = config.hostname
-    if name.ascii == "invalid" and not reader.written("hostname"):
+    if not reader.sound("hostname"):
         return
     if "." not in name.ascii:
         whose = "hostname" if reader.written("hostname") else "hostname is not written, and the machine's name"

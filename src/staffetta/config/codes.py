@@ -175,7 +175,9 @@ CODES: Final[dict[str, Code]] = {
         "default is the name of the last route, which takes what no other takes. A route for some recipients needs"
         " another name.",
     ),
-    "C229": _warning("takes no mail", "The relay runs, but nothing can come in."),
+    "C229": _warning(
+        "takes no mail", "The relay runs, but nothing can come in: write a door, and a domain for its mail."
+    ),
     "C230": _warning(
         "hostname without a domain",
         "Many servers refuse mail from a name like this one. It should be a full name whose address is this machine.",

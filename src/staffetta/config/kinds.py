@@ -220,7 +220,7 @@ class Many:
             cure = f"write [{toml_text(raw)}]" if isinstance(raw, str | int) else "write a list in square brackets"
             return wrong_type(reader, path, raw, f"a {self.word}", cure)
         if len(raw) < self._least:
-            reader.report("C107", path, f"{label(path)} is empty", "write at least one, or leave the key out")
+            reader.report("C107", path, f"{label(path)} is empty", "write at least one")
             return BROKEN
         found = [self._item.read(reader, (*path, number), item) for number, item in enumerate(raw)]
         return BROKEN if any(value is BROKEN for value in found) else tuple(found)

@@ -59,20 +59,23 @@ def load(
             data = stream.read(LARGEST + 1)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        reason = "there is no such file" if missing else f"cannot be read ({error.strerror})"
+        reason = "there is no such file" if missing else f"the file cannot be read ({error.strerror})"
         return _unreadable(path, reason, "name it with -c FILE" if missing else "")
     if len(data) > LARGEST:
-        return _unreadable(path, "is larger than 1 MiB", "is it the right file?")
+        return _unreadable(path, "the file is larger than 1 MiB", "is it the right file?")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return _unreadable(path, "is not UTF-8 text", "save it as UTF-8", line)
+        return _unreadable(path, "the file is not UTF-8 text", "save it as UTF-8", line)
     if text.startswith("\ufeff"):
-        return _unreadable(path, "begins with a byte order mark", "save it as UTF-8 without one", 1)
+        return _unreadable(path, "the file begins with a byte order mark", "save it as UTF-8 without one", 1)
     reader = Reader(positions(text.replace("\r\n", "\n")), path.name, path.absolute().parent, environ)
     reader.readable_by_others = readable_by_others(status)
-    return _judge(reader, data, machine_name or socket.gethostname(), time.time() if now is None else now)
+    try:
+        return _judge(reader, data, machine_name or socket.gethostname(), time.time() if now is None else now)
+    except RecursionError:
+        return _unreadable(path, "the file nests lists or tables too deeply", "")
 
 
 def _judge(reader: Reader, data: bytes, machine_name: str, now: float) -> Loaded | Problems:
@@ -92,4 +95,4 @@ def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def _unreadable(path: Path, reason: str, cure: str, line: int = 0) -> Problems:
-    return Problems((Problem("C110", CODES["C110"].level, path.name, line, 0, 0, f"the file {reason}", cure),))
+    return Problems((Problem("C110", CODES["C110"].level, path.name, line, 0, 0, reason, cure),))

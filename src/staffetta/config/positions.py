@@ -6,6 +6,7 @@ top, with numbers for elements of arrays and of arrays of tables: `("listen", "m
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from bisect import bisect_right
@@ -75,14 +76,20 @@ class Positions:
         return None
 
     def value(self, path: Path) -> Span | None:
-        """The span of the value at `path`; of its key where it is a table of headers."""
-        return self.values.get(path) or self.key(path)
+        """The span of the value at `path` or of the nearest one around it; a table has its header."""
+        while path:
+            span = self.values.get(path) or self.keys.get(path)
+            if span is not None:
+                return span
+            path = path[:-1]
+        return None
 
 
 def positions(text: str) -> Positions:
     """The index of `text`, line ends as `\\n`. For a text that is not TOML the index is incomplete, never an error."""
     index = Positions(text)
-    _Scanner(index).document()
+    with contextlib.suppress(RecursionError):
+        _Scanner(index).document()
     return index
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import stat
 from pathlib import Path as FilePath
 from typing import Final
 
+from staffetta.config.nearest import nearest
 from staffetta.config.positions import Path
 from staffetta.config.reader import Reader, label
 from staffetta.config.schema import Secret
@@ -15,6 +17,9 @@ from staffetta.config.schema import Secret
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST: Final = 64 * 1024
 """Octets of the longest secret file."""
+
+_MOST_NAMES: Final = 1000
+"""Files of a folder among which the nearest name is looked for."""
 
 
 def read_secret(reader: Reader, path: Path, text: str) -> Secret | None:
@@ -63,7 +68,7 @@ def read_file(reader: Reader, path: Path, file: FilePath, name: str) -> bytes | 
             status = os.fstat(stream.fileno())
             data = stream.read(_LONGEST + 1)
     except FileNotFoundError:
-        reader.report("C301", path, f"{label(path)}: there is no file {name}", f"looked for {_shown(reader, file)}")
+        reader.report("C301", path, f"{label(path)}: there is no file {name}", _whereabouts(reader, file))
         return None
     except IsADirectoryError:
         reader.report("C302", path, f"{label(path)}: {name} is a folder", "name a file in it")
@@ -81,12 +86,14 @@ def read_file(reader: Reader, path: Path, file: FilePath, name: str) -> bytes | 
     return data
 
 
-def _shown(reader: Reader, file: FilePath) -> str:
-    # Absolute paths in the file are shown as written, others relative to it: messages are the same on every machine.
+def _whereabouts(reader: Reader, file: FilePath) -> str:
     try:
-        return f"{file.relative_to(reader.base)} beside {reader.file}"
-    except ValueError:
-        return str(file)
+        beside = [entry.name for entry in itertools.islice(file.parent.iterdir(), _MOST_NAMES)]
+    except OSError:
+        return "there is no such folder either"
+    alike = [name for name in beside if name != reader.file and FilePath(name).suffix == file.suffix]
+    near = nearest(file.name, alike)
+    return f"did you mean {near}?" if near else f"paths are relative to the folder of {reader.file}"
 
 
 def _owner_words(file: FilePath) -> str:

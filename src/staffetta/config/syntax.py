@@ -18,7 +18,7 @@ _MOST: Final = 20
 _WORDS: Final = (
     (re.compile(r"[\u201c\u201d\u201e\u2018\u2019]"), "use straight quotes"),
     (re.compile(r"^\s*[\w-]+\s*:\s"), "write = between key and value"),
-    (re.compile(r"^\s*[\w-]+\s*=\s*(?:True|False|TRUE|FALSE|yes|no|on|off)\b"), "write true or false, in lower case"),
+    (re.compile(r"^\s*[\w-]+\s*=\s*(?:True|False|TRUE|FALSE|yes|no|on)\b"), "write true or false, in lower case"),
     (re.compile(r"^\s*[\w-]+\s*=\s*$"), "write a value behind ="),
     (re.compile(r"^\s*\[[^\]]*$"), "close the table's name with ]"),
     (re.compile(r"^\s*(?:;|//)"), "a comment begins with #"),
@@ -44,9 +44,6 @@ def parse(reader: Reader) -> dict[str, Any] | None:
             if line is None:
                 return None
             text = _blanked(text, line)
-        except RecursionError:
-            reader.report("C101", (), "lists or tables are nested too deeply", at="line")
-            return None
         else:
             return None if reader.failed else document
     return None

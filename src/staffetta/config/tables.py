@@ -37,8 +37,8 @@ def read_table(reader: Reader, table: Table, path: Path, raw: dict[str, Any], in
         value = key.kind.read(reader, place, raw[name])
         if value is BROKEN:
             reader.broken.add(place)
-        else:
-            found[key.field] = value
+            continue
+        found[key.field] = value
         reader.set(place, '"***"' if name == "password" and _is_literal(raw[name]) else toml_text(raw[name]))
     return found
 
@@ -74,8 +74,7 @@ def named(reader: Reader, table: Table, document: dict[str, Any]) -> list[tuple[
             else:
                 reader.broken.add(path)
         elif not reader.problems or reader.problems[-1].code != "C113":
-            what = "a name" if name in table.keys else "names of tables only"
-            reader.report("C113", place, f"{header(path)} takes {what}", f"write {table.header} above it", at="key")
+            reader.report("C113", place, f"{header(path)} needs a name", f"write {table.header} above it", at="key")
             reader.broken.add(path)
     return found
 
@@ -95,7 +94,7 @@ def read_many(reader: Reader, table: Table, document: dict[str, Any]) -> list[di
         fields = read_table(reader, table, place, inside, frozenset())
         texts.append({name: inside.get(name) or _default(key.default) for name, key in table.keys.items()})
         for name in table.keys:
-            del reader.settings[*place, name]
+            reader.settings.pop((*place, name), None)
         if all(key.field in fields for key in table.keys.values() if key.required):
             found.append(fields)
     reader.set(table.path, toml_text(texts))
@@ -126,16 +125,13 @@ def _unknown(reader: Reader, table: Table, path: Path, raw: Any) -> None:
     inside = f"in {header(path[:-1])}" if table.path else "at the top"
     if table.shape == "many":
         inside = f"in {table.header}"
-    is_table = isinstance(raw, dict) and not table.path
-    code, what = ("C102", "table") if is_table or _is_tables(raw) else ("C103", "key")
-    shown = f"[{toml_key([name])}]" if is_table else quoted(name)
-    message = f"unknown {what} {shown}" if is_table else f"unknown {what} {shown} {inside}"
     cure, near = _advice(table, path, name)
-    reader.report(code, path, message, cure, near, at="key")
-
-
-def _is_tables(raw: Any) -> bool:
-    return isinstance(raw, list) and bool(raw) and all(isinstance(inside, dict) for inside in raw)
+    if isinstance(raw, dict):
+        reader.report("C102", path, f"unknown table {header(path)}", cure, near, at="key")
+    elif isinstance(raw, list) and raw and all(isinstance(one, dict) for one in raw):
+        reader.report("C102", path, f"unknown table [{header(path)}]", cure, near, at="key")
+    else:
+        reader.report("C103", path, f"unknown key {quoted(name)} {inside}", cure, near, at="key")
 
 
 def _advice(table: Table, path: Path, name: str) -> tuple[str, str]:
@@ -145,13 +141,13 @@ def _advice(table: Table, path: Path, name: str) -> tuple[str, str]:
         places = [other.header or "above the first [table]" for other in elsewhere]
         return f'"{name}" belongs {"in " if places[0].startswith("[") else ""}{" or ".join(places)}', name
     if table.path and name in _TABLE_NAMES:
-        return f"[{name}…] is a table of its own, not one of {header(path[:-1])}", name
+        return f"{_headers(name)} is a table of its own, outside of {header(path[:-1])}", name
     known = list(table.keys) + ([] if table.path else _TABLE_NAMES)
     near = nearest(name, known)
     if near == "password" and name.lower().endswith(("_file", "-file")):
         return 'did you mean password = "file:PATH"?', near
     if near:
-        return f'did you mean "{near}"?', near
+        return f'did you mean "{near}"?' if near in table.keys else f"did you mean {_headers(near)}?", near
     familiar = FAMILIAR.get(name.lower().replace("-", "_"))
     if familiar:
         return f"here it is {familiar}", ""
@@ -160,6 +156,10 @@ def _advice(table: Table, path: Path, name: str) -> tuple[str, str]:
         if near:
             return f'did you mean "{near}", in {other.header or "the top, above the first [table]"}?', near
     return f"known: {', '.join(known)}", ""
+
+
+def _headers(name: str) -> str:
+    return next(table.header for table in TABLES if table.path[:1] == (name,))
 
 
 def _is_named_well(reader: Reader, table: Table, path: Path, raw: dict[str, Any]) -> bool:

@@ -90,7 +90,8 @@ def parse_domain_name(text: str) -> Domain:
             cure = "leave the dot at the end out"
         elif "://" in text or "/" in text:
             cure = "write the name alone, without scheme and path"
-        raise Wrong(f"{quoted(text)} is not a domain ({error})", cure) from None
+        reason = str(error).removeprefix("not a domain name: ")
+        raise Wrong(f"{quoted(text)} is not a domain ({reason})", cure) from None
 
 
 def parse_address(text: str) -> Mailbox:
@@ -163,7 +164,7 @@ def parse_network_of(text: str) -> Network:
         strict = _host_bits(text)
         if strict:
             cure = f'did you mean "{strict}"?'
-        raise Wrong(f"{quoted(text)} is not a network ({error})", cure) from None
+        raise Wrong(f"{quoted(text)} is not a network ({str(error).partition(';')[0]})", cure) from None
 
 
 def _host_bits(text: str) -> str:
