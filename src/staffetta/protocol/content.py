@@ -18,8 +18,9 @@ class BareLineEnd(Exception):
 
 def wrap(content: bytes) -> bytes:
     """The whole of a small message as it goes over the wire after 354, terminator included. Raises BareLineEnd."""
-    pairs = content.count(b"\r\n")
-    if content.count(b"\n") != pairs or content.count(b"\r") != pairs or b"\0" in content:
+    # Every CR and every LF stands in a pair when there are twice as many of them as pairs.
+    ends = len(content) - len(content.translate(None, b"\r\n"))
+    if ends != 2 * content.count(b"\r\n") or b"\0" in content:
         raise BareLineEnd
     if b"\r\n." in content:
         content = content.replace(b"\r\n.", b"\r\n..")
