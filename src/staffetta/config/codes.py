@@ -49,7 +49,7 @@ CODES: Final[dict[str, Code]] = {
         "The value is of another type than the key takes: text in quotes, whole numbers and true or false without,"
         " lists in square brackets even when they have one element.",
     ),
-    "C105": _error("missing key", "A key that has no sensible default is not written."),
+    "C105": _error("missing key", "A key that has no sensible default is not written. The message says what it takes."),
     "C106": _error(
         "malformed value",
         'The text cannot be read as what the key takes. Durations are "30s", "5m", "4h", "5d"; sizes "64KiB",'
@@ -145,7 +145,10 @@ CODES: Final[dict[str, Code]] = {
     "C218": _error("alias written twice", "Local parts of a local domain are compared without case."),
     "C219": _warning("has no effect", "Another setting makes that this one is never looked at."),
     "C220": _warning("odd retry waits", "Waits between attempts usually grow, and end before the message expires."),
-    "C221": _warning("lifetimes do not fit", "The times of the queue contradict one another."),
+    "C221": _warning(
+        "lifetimes do not fit",
+        "The times of the queue contradict one another: something would never happen, or happen too late.",
+    ),
     "C222": _warning(
         "tighter than mail expects",
         "RFC 5321 section 4.5.3.1 asks every server to take messages of 64 KiB and 100 recipients at a time.",
@@ -165,7 +168,10 @@ CODES: Final[dict[str, Code]] = {
         "Loopback and private networks are closed for MX delivery, so that a stranger's DNS record cannot point this"
         " relay at your own machines. allow opens all of them.",
     ),
-    "C226": _error("source and next hop are of different families", "An IPv6 address cannot reach an IPv4 one."),
+    "C226": _error(
+        "source and next hop are of different families",
+        "An IPv6 address cannot reach an IPv4 one, nor the reverse: give an address of each family that is needed.",
+    ),
     "C227": _warning(
         "DMARC has nothing to rest on",
         "DMARC passes when SPF or DKIM does. With both off every message fails it.",
@@ -186,7 +192,10 @@ CODES: Final[dict[str, Code]] = {
         "password to a server that is not verified",
         'With tls = "require" the line is encrypted but the other end may be anybody. Use verify.',
     ),
-    "C301": _error("no such file", "A path is relative to the configuration file."),
+    "C301": _error(
+        "no such file",
+        "A path is relative to the folder of the configuration file, not to where the program was started.",
+    ),
     "C302": _error(
         "file cannot be read",
         "The account that runs Staffetta needs the right to read it and to pass through each folder above it.",
@@ -214,7 +223,9 @@ CODES: Final[dict[str, Code]] = {
         'Put the password into a file of its own ("file:PATH"), or close the configuration file to others.',
     ),
     "C310": _error("environment variable is not set", "The secret is to come from a variable that does not exist."),
-    "C311": _error("empty secret", "The secret is there, but has no text."),
+    "C311": _error(
+        "empty secret", "The file or variable is there, but has no text. An empty password logs in nowhere."
+    ),
     "C312": _warning(
         "certificate is for another name",
         "Clients and servers that verify compare the name they connect to with those in the certificate.",
