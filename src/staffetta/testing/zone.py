@@ -72,6 +72,7 @@ class ZoneServer(Zone):
         self._tcp: asyncio.Server | None = None
         self._streams: set[asyncio.StreamWriter] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._questions = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -103,9 +104,16 @@ class ZoneServer(Zone):
             await self._tcp.wait_closed()
         await asyncio.sleep(0)
 
+    async def until_asked(self, name: str, kind: str, count: int = 1) -> None:
+        """Wait until this was asked so often, `until_asked("example.com", "MX")`. Put a time limit around it."""
+        while self.asked[name, kind] < count:
+            self._questions.clear()
+            await self._questions.wait()
+
     def datagram(self, data: bytes, client: Client) -> None:
         """One question over UDP."""
         response = respond(self, data, over_tcp=False)
+        self._questions.set()
         if response is None:
             return
         for packet in response.packets:
@@ -129,6 +137,7 @@ class ZoneServer(Zone):
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 self.asked_over_tcp += 1
                 response = respond(self, await reader.readexactly(length), over_tcp=True)
+                self._questions.set()
                 if response is None:
                     return
                 if response.slow:

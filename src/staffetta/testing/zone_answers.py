@@ -74,8 +74,8 @@ class Zone:
         host, _, rest = name.partition(".")
         if found is None and host.startswith("mx-") and self.fault_of(rest)[0] == "manymx":
             return {"A": [f"198.51.1.{int(host[3:]) & 255}"]} if host[3:].isdecimal() else None
-        if found is None and self.fault_of(name)[0] and "." in name:
-            return self._own(name.partition(".")[2])
+        if found is None and name not in self.faults and self.fault_of(name)[0] and rest:
+            return self._own(rest)
         return found
 
     def _own(self, name: str) -> Texts | None:
