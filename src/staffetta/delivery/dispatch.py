@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Final
 
+from msgspec.structs import replace
+
 from staffetta.delivery.bounce import Notifier
 from staffetta.delivery.courier import Courier, CourierFactory
 from staffetta.delivery.schedule import Lane, Schedule
 from staffetta.delivery.settings import DeliverySettings
 from staffetta.delivery.settle import Moment, Settlement, settle
+from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.observe.events import Event
+from staffetta.policy.route import is_held
 from staffetta.spool.contract import Claim, Spool, SpoolUnavailable, State, Step
 
 POLL_SECONDS: Final = 0.5
@@ -57,6 +61,7 @@ class Dispatcher:
         self._draining = False
         self._main: asyncio.Task[None] | None = None
         self.limits: Callable[[str], tuple[int, float]] = lambda _: (0, 0.0)
+        self.destination: Callable[[Mailbox, ReversePath], str] | None = None
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -250,11 +255,26 @@ class Dispatcher:
         for claim in claims:
             destination = claim.recipients[0].destination
             counts[destination] = counts.get(destination, 0) + len(claim.recipients)
-            self.offer(claim)
+            self.offer(self._rerouted(claim))
         for lane in self._schedule.lanes():
             if lane.key not in full:
                 lane.more = counts.get(lane.key, 0) >= per_destination
         return len(claims) >= room
+
+    def _rerouted(self, claim: Claim) -> Claim:
+        """The claim under the routes of today: the configuration may have changed since it was accepted."""
+        choose = self.destination
+        if choose is None:
+            return claim
+        sender = claim.message.sender.reverse_path
+        keys = [choose(recipient.address, sender) for recipient in claim.recipients]
+        if all(key == recipient.destination for key, recipient in zip(keys, claim.recipients, strict=True)):
+            return claim
+        recipients = tuple(
+            recipient if is_held(recipient.destination) else replace(recipient, destination=key)
+            for key, recipient in zip(keys, claim.recipients, strict=True)
+        )
+        return Claim(claim.message, recipients, claim.content)
 
     async def _sleep(self) -> None:
         now = self._clock()

@@ -22,9 +22,20 @@ LOW_WATER: Final = 8
 
 
 class Lane:
-    """One destination: what waits for it in memory and who works on it. `more` says that the spool holds further due."""
+    """One destination: what waits for it in memory and who works on it. `more`: the spool holds further due claims."""
 
-    __slots__ = ("connections", "failures", "key", "more", "next_slot", "not_before", "proven", "rate", "ready", "workers")
+    __slots__ = (
+        "connections",
+        "failures",
+        "key",
+        "more",
+        "next_slot",
+        "not_before",
+        "proven",
+        "rate",
+        "ready",
+        "workers",
+    )
 
     def __init__(self, key: str, connections: int, rate: float) -> None:
         self.key = key

@@ -15,14 +15,15 @@ from staffetta.mail.address import NullPath
 from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, encode, moment
 from staffetta.policy.retry import GiveUp, RetrySettings, after
-from staffetta.spool.contract import Claim, DestinationState, Final as End, JournalEntry, State, Step, WaitingRecipient
+from staffetta.spool.contract import Claim, DestinationState, JournalEntry, State, Step, WaitingRecipient
+from staffetta.spool.contract import Final as End
 
 LAST_REPLY_CHARACTERS: Final = 1000
 """How much of a reply the queue keeps; the journal's event keeps it all."""
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What to record. `failed` and `delivered` are the recipients whose sender may have to be told, with the outcome."""
+    """What to record. `failed` and `delivered`: recipients whose sender may have to be told, with the outcome."""
 
     steps: tuple[Step, ...]
     journal: JournalEntry

@@ -137,9 +137,7 @@ async def forged(internet: Internet, password: str, say: Say) -> None:
         raise JourneyFailed(f"expected 550 5.7.1, heard {heard!r}")
     message = _message(f"carla@{PROVIDER}", f"bruno@{COMPANY}", "Journey 4: not mine")
     try:
-        await asyncio.to_thread(
-            _send_as_client, internet, internet.provider, f"anna@{PROVIDER}", password, message
-        )
+        await asyncio.to_thread(_send_as_client, internet, internet.provider, f"anna@{PROVIDER}", password, message)
     except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
         text = error.smtp_error.decode("ascii", "replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
         say(f"refuse   login anna@{PROVIDER} as carla@{PROVIDER} -> {error.smtp_code} {text}")

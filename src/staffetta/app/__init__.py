@@ -1,0 +1,1 @@
+"""The only place where objects meet: configuration becomes settings, settings become a running relay."""

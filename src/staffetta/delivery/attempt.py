@@ -1,0 +1,198 @@
+"""The courier that goes over the network: finds the hosts of its road, connects, and drives an SMTP or LMTP session.
+
+One connection is kept between claims. A host that fails hands over to the next one; when none is left, the outcome
+speaks about the destination, so that nobody else tries it in vain. RFC 5321 section 5.1; addresses are judged at the
+moment of connecting (no second look-up between the check and the connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from staffetta.delivery.courier import Report, Try
+from staffetta.delivery.road import Families, Road
+from staffetta.delivery.transports.lmtp import LmtpSession
+from staffetta.delivery.transports.smtp import Outbound, SessionRefused, SessionSettings, SessionStale, SmtpSession
+from staffetta.dns.mx import LOOKUP_FAILED, Nowhere, OwnIdentity, Shuffle, find_addresses, find_hosts
+from staffetta.dns.resolver import Resolver, Unavailable
+from staffetta.mail.outcome import Outcome, Result, Scope
+from staffetta.mail.reply import Reply, reply
+from staffetta.net.connect import ConnectFailed, Connector
+from staffetta.net.contract import Endpoint
+from staffetta.policy.route import Hop
+from staffetta.spool.contract import Claim, Spool
+from staffetta.tlspolicy.levels import TlsLevel
+
+CONNECT_SECONDS: Final = 30.0
+"""How long all addresses of one host together may take to answer."""
+
+HOSTS_PER_ATTEMPT: Final = 5
+"""Hosts that one attempt tries; the next attempt begins anew."""
+
+NO_CONNECTION: Final = reply(450, "4.4.1", "no connection to the mail server")
+FORBIDDEN: Final = reply(550, "5.4.4", "the mail server's address is not one that mail may be sent to")
+ROUTE_GONE: Final = reply(451, "4.3.5", "the route of this message is not configured any more")
+NO_ADDRESS: Final = reply(450, "4.4.4", "the mail server has no address")
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What every courier uses."""
+
+    spool: Spool
+    resolver: Resolver
+    connector: Callable[[tuple[str, ...]], Connector]
+    guard: Callable[[str], str | None]
+    own: OwnIdentity
+    shuffle: Shuffle
+    families: Families
+    session_settings: Callable[[Road, TlsLevel, str], SessionSettings]
+
+
+class NetworkCourier:
+    """See delivery.courier.Courier."""
+
+    __slots__ = ("_endpoint", "_host", "_road", "_session", "_tools")
+
+    def __init__(self, road: Road, tools: Tools) -> None:
+        self._road = road
+        self._tools = tools
+        self._session: SmtpSession | None = None
+        self._host = ""
+        self._endpoint = Endpoint("", 0)
+
+    @property
+    def warm(self) -> bool:
+        """True while a usable connection is open."""
+        return self._session is not None and self._session.reusable
+
+    async def finish(self) -> None:
+        """QUIT, where there is somebody to say it to."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.quit()
+
+    async def deliver(self, claim: Claim) -> Report:
+        """Try the open connection, then the hosts in order."""
+        if self.warm:
+            try:
+                return Report((await self._send(claim, asyncio.get_running_loop().time()),), self._road.route)
+            except SessionStale:
+                pass  # it had died unnoticed: nothing happened, so nothing is counted
+        await self.finish()
+        targets = await self._targets()
+        if isinstance(targets, Outcome):
+            return self._report(claim, [], targets)
+        tries: list[Try] = []
+        for target in targets[:HOSTS_PER_ATTEMPT]:
+            done = await self._try_host(claim, target)
+            tries.append(done)
+            if done.outcomes[0].scope is not Scope.HOST:
+                return Report(tuple(tries), self._road.route)
+        last = tries.pop()
+        return Report((*tries, _for_destination(last)), self._road.route)
+
+    def _report(self, claim: Claim, tries: list[Try], outcome: Outcome) -> Report:
+        outcomes = (outcome,) * len(claim.recipients)
+        return Report((*tries, Try(outcomes)), self._road.route)
+
+    async def _targets(self) -> list[Hop] | Outcome:
+        road = self._road
+        if road.hops:
+            return list(road.hops)
+        if road.domain is None:
+            return _local(Result.DEFERRED, Scope.SESSION, ROUTE_GONE, "route")
+        found = await find_hosts(self._tools.resolver, road.domain, self._tools.own, self._tools.shuffle)
+        if isinstance(found, Unavailable):
+            return _local(Result.DEFERRED, Scope.DESTINATION, _because(LOOKUP_FAILED, found.reason), "dns")
+        if isinstance(found, Nowhere):
+            return _local(Result.FAILED, Scope.DESTINATION, found.reply, "dns")
+        return [Hop(host.host, road.port, road.tls) for host in found.hosts]
+
+    async def _try_host(self, claim: Claim, target: Hop) -> Try:
+        """One host, for all recipients of the claim; without TLS a second time where that is allowed."""
+        begun = asyncio.get_running_loop().time()
+        try:
+            try:
+                await self._open(target, begun)
+            except SessionRefused as refused:
+                if not refused.clear_may_do:
+                    raise
+                # RFC 7435: encryption that does not work must not stop mail that would have gone in clear.
+                await self._open(msgspec.structs.replace(target, tls=TlsLevel.OFF), begun)
+            return await self._send(claim, begun)
+        except SessionRefused as refused:
+            return self._failed(claim, target, refused.outcome, begun)
+        except SessionStale:
+            return self._failed(claim, target, _local(Result.DEFERRED, Scope.HOST, NO_CONNECTION, "mail"), begun)
+
+    async def _open(self, target: Hop, begun: float) -> None:
+        """Connect and open a session. Raises SessionRefused, also for what happens before there is one."""
+        self._endpoint = Endpoint("", 0)
+        endpoints = await self._endpoints(target)
+        road, tools = self._road, self._tools
+        guard = None if road.trusted_target else tools.guard
+        connector = tools.connector(road.sources)
+        try:
+            channel = await connector.connect(endpoints, deadline=begun + CONNECT_SECONDS, guard=guard)
+        except ConnectFailed as failure:
+            raise SessionRefused(_connect_outcome(failure)) from failure
+        self._endpoint = channel.peer
+        self._host = target.host
+        tools.families.worked(target.host, channel.peer.address)
+        kind = LmtpSession if road.lmtp else SmtpSession
+        self._session = await kind.open(channel, tools.session_settings(road, target.tls, target.host))
+
+    async def _endpoints(self, target: Hop) -> list[Endpoint]:
+        if target.port == 0:
+            return [Endpoint(target.host, 0)]
+        addresses = await find_addresses(self._tools.resolver, target.host)
+        if isinstance(addresses, Unavailable):
+            answer = _because(LOOKUP_FAILED, addresses.reason)
+            raise SessionRefused(_local(Result.DEFERRED, Scope.HOST, answer, "dns"))
+        if not addresses:
+            raise SessionRefused(_local(Result.DEFERRED, Scope.HOST, NO_ADDRESS, "dns"))
+        return self._tools.families.order(target.host, addresses, target.port)
+
+    async def _send(self, claim: Claim, begun: float) -> Try:
+        """Send over the open session. Raises SessionStale."""
+        session = self._session
+        if session is None:
+            raise RuntimeError("no session is open")
+        message_id = claim.message.id
+        outbound = Outbound(claim.message, claim.content, lambda: self._tools.spool.content(message_id))
+        try:
+            outcomes = await session.send(outbound, claim.recipients)
+        except SessionStale:
+            self._session = None
+            raise
+        tls = session.tls
+        seconds = asyncio.get_running_loop().time() - begun
+        return Try(tuple(outcomes), self._host, self._endpoint.address, str(tls) if tls else "", seconds)
+
+    def _failed(self, claim: Claim, target: Hop, outcome: Outcome, begun: float) -> Try:
+        seconds = asyncio.get_running_loop().time() - begun
+        return Try((outcome,) * len(claim.recipients), target.host, self._endpoint.address, "", seconds)
+
+
+def _connect_outcome(failure: ConnectFailed) -> Outcome:
+    if failure.tries and all(one.denied for one in failure.tries):
+        return _local(Result.FAILED, Scope.HOST, _because(FORBIDDEN, failure.tries[0].reason), "connect")
+    return _local(Result.DEFERRED, Scope.HOST, _because(NO_CONNECTION, str(failure)), "connect")
+
+
+def _for_destination(last: Try) -> Try:
+    """No further host: what the last one says is true of the destination."""
+    outcomes = tuple(msgspec.structs.replace(outcome, scope=Scope.DESTINATION) for outcome in last.outcomes)
+    return msgspec.structs.replace(last, outcomes=outcomes)
+
+
+def _local(result: Result, scope: Scope, answer: Reply, stage: str) -> Outcome:
+    return Outcome(result, scope, answer, stage, remote=False)
+
+
+def _because(answer: Reply, reason: str) -> Reply:
+    return Reply(answer.code, answer.enhanced, (f"{answer.lines[0]}: {reason}",)) if reason else answer

@@ -1,0 +1,154 @@
+"""What the house answers to each event of a dialogue: facts are gathered, a judge decides, the session says it.
+
+Each function answers one event of protocol/events. The order of the questions is the order of RFC 5321: who may send,
+as whom, to whom, and only then what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from staffetta.intake import authentication
+from staffetta.intake.accept import accept, judge_content
+from staffetta.intake.transaction import Transaction
+from staffetta.mail.address import Mailbox, Postmaster
+from staffetta.mail.reply import Reply, reply
+from staffetta.policy.door import Client, Role
+from staffetta.policy.relay import Place, may_reach, may_send
+from staffetta.policy.verdict import Refusal
+from staffetta.protocol import events as said
+from staffetta.protocol.server import ServerConnection
+
+if TYPE_CHECKING:
+    from staffetta.intake.session import Session
+
+HELLO_OK: Final = reply(250, "", "ok")
+OK: Final = reply(250, "2.0.0", "ok")
+SENDER_OK: Final = reply(250, "2.1.0", "sender ok")
+RECIPIENT_OK: Final = reply(250, "2.1.5", "recipient ok")
+GO_AHEAD: Final = reply(354, "", "end with <CRLF>.<CRLF>")
+BYE: Final = reply(221, "2.0.0", "bye")
+TLS_GO: Final = reply(220, "2.0.0", "ready to start TLS")
+
+
+def hello(session: Session, event: said.Hello, core: ServerConnection) -> None:
+    """Anybody may say hello; the name is a claim and is only recorded."""
+    session.helo = event.name
+    session.esmtp = event.esmtp
+    session.transaction = None
+    core.answer(HELLO_OK)
+
+
+def mail_from(session: Session, event: said.MailFrom, core: ServerConnection) -> None:
+    """May this client send, and as this sender?"""
+    session.drop_transaction()
+    door = session.door.door
+    client = Client(session.trusted, bool(session.login))
+    allowed = may_send(door, client)
+    if isinstance(allowed, Refusal):
+        session.refuse("mail", allowed, sender=event.sender.reverse_path)
+        return
+    verdict = session.judge_sender(event.sender.reverse_path, client)
+    if isinstance(verdict, Refusal):
+        session.refuse("mail", verdict, sender=event.sender.reverse_path)
+        return
+    session.transaction = Transaction(event.sender, client, door.sender_fixed)
+    core.answer(SENDER_OK)
+
+
+def rcpt_to(session: Session, event: said.RcptTo, core: ServerConnection) -> None:
+    """May mail for this recipient be accepted here, and where does it go?"""
+    transaction = session.transaction
+    assert transaction is not None  # noqa: S101 - the core allows RCPT only inside a transaction
+    path = event.recipient.forward_path
+    mailbox = session.house.postmaster if isinstance(path, Postmaster) else path
+    resolution = session.house.directory.resolve(mailbox)
+    verdict = may_reach(session.door.door, transaction.client, resolution.place)
+    if isinstance(verdict, Refusal):
+        session.refuse("rcpt", verdict, recipient=str(path))
+        return
+    transaction.rule = verdict.rule
+    transaction.add(event.recipient, mailbox, resolution)
+    core.answer(RECIPIENT_OK)
+
+
+def data_start(session: Session, event: said.DataStart, core: ServerConnection) -> None:
+    """The content may come."""
+    transaction = session.transaction
+    assert transaction is not None  # noqa: S101 - see rcpt_to
+    transaction.begin_content(session.house.spool.draft())
+    session.content_began = session.house.monotonic()
+    session.content_octets = 0
+    core.answer(GO_AHEAD)
+
+
+def content(session: Session, event: said.Content, core: ServerConnection) -> None:
+    """A stretch of it."""
+    transaction = session.transaction
+    if transaction is None:
+        return
+    session.content_octets += len(event.data)
+    if transaction.content(event.data):
+        session.later_unanswered(transaction.store(session.house.spool))
+
+
+def content_end(session: Session, event: said.ContentEnd, core: ServerConnection) -> None:
+    """Everything is here: one verdict, and 250 only after it is on disk."""
+    session.content_began = 0.0
+    transaction = session.transaction
+    assert transaction is not None  # noqa: S101 - see rcpt_to
+    transaction.end_content()
+    refusal = judge_content(session, transaction, event.problem)
+    if refusal is not None:
+        session.drop_transaction()
+        session.refuse("data", refusal, transaction=transaction)
+        return
+    session.transaction = None
+    accept(session, transaction)
+
+
+def reset(session: Session, event: said.Reset, core: ServerConnection) -> None:
+    """Forget the transaction."""
+    session.drop_transaction()
+    core.answer(OK)
+
+
+def quit_session(session: Session, event: said.Quit, core: ServerConnection) -> None:
+    """Goodbye."""
+    session.reason = "quit"
+    core.answer(BYE)
+
+
+def start_tls(session: Session, event: said.StartTls, core: ServerConnection) -> None:
+    """Say 220 in clear, then nothing more in clear."""
+    core.answer(TLS_GO)
+    session.begin_tls()
+
+
+def violation(session: Session, event: said.Violation, core: ServerConnection) -> None:
+    """The core refused by itself; the record says why."""
+    transaction = session.transaction
+    if event.ends_transaction:
+        session.drop_transaction()
+    session.note_refusal(event.stage, event.reply, event.rule, event.excerpt, transaction)
+
+
+Answer = Callable[[Any, Any, ServerConnection], None]
+
+ANSWERS: Final[dict[type, Answer]] = {
+    said.Hello: hello,
+    said.MailFrom: mail_from,
+    said.RcptTo: rcpt_to,
+    said.DataStart: data_start,
+    said.Content: content,
+    said.ContentEnd: content_end,
+    said.Reset: reset,
+    said.Quit: quit_session,
+    said.StartTls: start_tls,
+    said.PasswordOffered: authentication.password_offered,
+    said.ScramNeeded: authentication.scram_needed,
+    said.LoginProven: authentication.login_proven,
+    said.LoginFailed: authentication.login_failed,
+    said.Violation: violation,
+}

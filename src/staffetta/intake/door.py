@@ -1,0 +1,75 @@
+"""One door's settings, and what all sessions of the house share. Built by `app`; replaced whole by a reload."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from staffetta.accounts.directory import Directory
+from staffetta.accounts.login import Logins
+from staffetta.intake.refusals import RefusalJournal
+from staffetta.mail.address import Mailbox, ReversePath
+from staffetta.mail.identity import IdentitySource
+from staffetta.mail.network import NetworkSet
+from staffetta.observe.events import Event
+from staffetta.policy.door import Door
+from staffetta.policy.rate import Connections, LoginFailures
+from staffetta.protocol.extensions import ServerSettings
+from staffetta.spool.contract import Claim, Spool
+
+BUFFERED_OCTETS = 256 * 1024
+"""What a client may send ahead while an answer is pending; then it has to wait."""
+
+
+class DoorSettings(msgspec.Struct, frozen=True):
+    """`[listen.NAME]` as the sessions need it. `context` makes the TLS context of a new connection."""
+
+    door: Door
+    core: ServerSettings
+    implicit_tls: bool = False
+    context: Callable[[], ssl.SSLContext] | None = None
+    trust: NetworkSet | None = None
+    proxies: NetworkSet | None = None
+    idle_seconds: float = 300.0
+    hops: int = 50
+
+    @property
+    def name(self) -> str:
+        """The door's name."""
+        return self.door.name
+
+
+class Outlet(Protocol):
+    """Where accepted messages go on: delivery, seen from here."""
+
+    def has_room(self, destination: str) -> bool:
+        """True when a message for this destination may be claimed in the write that accepts it."""
+
+    def offer(self, claim: Claim) -> None:
+        """A claimed message is on disk."""
+
+    def wake(self) -> None:
+        """An unclaimed message is on disk."""
+
+
+class House(msgspec.Struct):
+    """What every session uses. Fields that follow the configuration are replaced together when it is reloaded."""
+
+    spool: Spool
+    directory: Directory
+    logins: Logins
+    destination: Callable[[Mailbox, ReversePath], str]
+    outlet: Outlet
+    identities: IdentitySource
+    refusals: RefusalJournal
+    connections: Connections
+    login_failures: LoginFailures
+    emit: Callable[[Event], None]
+    report: Callable[[Exception], None]
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+    random_bytes: Callable[[int], bytes]
+    postmaster: Mailbox

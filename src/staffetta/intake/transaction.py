@@ -1,0 +1,115 @@
+"""One mail transaction: born at MAIL, dropped at its end, never reset.
+
+Content is looked at while it streams: the header block is kept by the scan (submission may have to mend it, and trace
+fields go in front of it), the body goes into the draft, in memory while it is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from staffetta.accounts.directory import Resolution
+from staffetta.mail.address import Mailbox, ReversePath
+from staffetta.mail.envelope import Recipient, Sender
+from staffetta.message.scan import Scan
+from staffetta.policy.door import Client
+from staffetta.spool.contract import CHUNK_OCTETS, Draft, Spool, WaitingRecipient
+
+
+class Transaction:
+    """What the client has said so far. `reverse_path` is what leaves us: the door may have fixed it."""
+
+    __slots__ = (
+        "_seen",
+        "_targets",
+        "claimed_sender",
+        "client",
+        "draft",
+        "given",
+        "rule",
+        "scan",
+        "sender",
+    )
+
+    def __init__(self, sender: Sender, client: Client, fixed: Mailbox | None) -> None:
+        self.claimed_sender: ReversePath = sender.reverse_path
+        if fixed is not None:
+            sender = Sender(fixed, sender.body, sender.smtputf8, sender.declared_size, sender.ret, sender.envid)
+        self.sender = sender
+        self.client = client
+        self.rule = ""
+        self.given: list[Mailbox] = []
+        self._targets: list[tuple[Recipient, Mailbox, Mailbox | None, str | None]] = []
+        self._seen: set[Mailbox] = set()
+        self.draft: Draft | None = None
+        self.scan: Scan | None = None
+
+    def add(self, recipient: Recipient, mailbox: Mailbox, resolution: Resolution) -> None:
+        """A recipient was accepted: it stands for the targets of its resolution, each of them once."""
+        self.given.append(mailbox)
+        seen = self._seen
+        for target in resolution.targets:
+            if target.mailbox not in seen:
+                seen.add(target.mailbox)
+                original = mailbox if target.mailbox != mailbox else None
+                self._targets.append((recipient, target.mailbox, original, target.destination))
+
+    def begin_content(self, draft: Draft) -> None:
+        """DATA or the first BDAT was allowed."""
+        self.draft = draft
+        self.scan = Scan()
+
+    def content(self, data: bytes) -> bool:
+        """A stretch of content. True when the draft should be stored before more comes."""
+        scan, draft = self.scan, self.draft
+        if scan is None or draft is None:
+            return False
+        if scan.header_complete:
+            scan.feed(data)
+            body = data
+        else:
+            before = scan.octets
+            scan.feed(data)
+            if not scan.header_complete:
+                return False
+            start = scan.header_octets - before
+            # The empty line may have begun in an earlier stretch; what is missing of it is known.
+            body = data[start:] if start >= 0 else b"\r\n"[:-start] + data
+        if scan.problem is not None:
+            return False
+        draft.pending.append(body)
+        draft.pending_octets += len(body)
+        return draft.pending_octets >= CHUNK_OCTETS
+
+    async def store(self, spool: Spool) -> None:
+        """Put the full chunks of the draft on disk. Raises SpoolUnavailable."""
+        if self.draft is not None:
+            await spool.write(self.draft, b"")
+
+    def end_content(self) -> Scan:
+        """All content is here."""
+        scan = self.scan
+        assert scan is not None  # noqa: S101 - content ends only where it began
+        scan.finish()
+        return scan
+
+    def waiting(
+        self, message_id: str, now: float, destination: Callable[[Mailbox, ReversePath], str]
+    ) -> tuple[WaitingRecipient, ...]:
+        """The recipients as the spool keeps them."""
+        reverse_path = self.sender.reverse_path
+        return tuple(
+            [
+                WaitingRecipient(
+                    message_id,
+                    index,
+                    mailbox,
+                    key or destination(mailbox, reverse_path),
+                    next_attempt_at=now,
+                    notify=recipient.notify,
+                    orcpt=recipient.orcpt,
+                    original=original,
+                )
+                for index, (recipient, mailbox, original, key) in enumerate(self._targets)
+            ]
+        )
