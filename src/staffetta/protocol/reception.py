@@ -1,0 +1,144 @@
+"""The phases in which octets are content: DATA, chunks, and chunks that nobody wants.
+
+RFC 5321 section 4.1.1.4, RFC 3030.
+Each reads to a place where both sides agree what comes next, also when the content was refused long before.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from staffetta.mail.reply import Reply
+from staffetta.protocol import refusals
+from staffetta.protocol.events import Content, ContentEnd, Event
+from staffetta.protocol.framing import ContentFilter, ContentProblem
+from staffetta.protocol.turns import MORE, Step, Turns, encoded
+
+DISCARDED_OCTETS: Final = 256 * 1024 * 1024
+"""So much content beyond the limit is read and thrown away to stay in step; then the connection is closed."""
+
+
+class DataReception:
+    """DATA: up to CRLF.CRLF."""
+
+    __slots__ = ("_content", "_end", "_limit")
+
+    def __init__(self, content: ContentFilter, limit: int) -> None:
+        self._content = content
+        self._limit = limit + DISCARDED_OCTETS
+        self._end: ContentEnd | None = None
+
+    def __call__(self, turns: Turns) -> Step:
+        """Read on."""
+        if self._end is not None:
+            return _ended(turns, self._end)
+        inbox, content = turns.inbox, self._content
+        stretch = inbox.data()
+        if stretch is None:
+            return MORE
+        kept = content.take(stretch) if stretch else b""
+        if inbox.data_ended:
+            self._end = end = ContentEnd(content.octets, content.problem)
+            return Content(kept) if kept else _ended(turns, end)
+        if kept:
+            return Content(kept)
+        if content.octets <= self._limit:
+            return None
+        turns.answered = _answered_and_closed
+        return ContentEnd(content.octets, content.problem)
+
+
+class ChunkReception:
+    """One BDAT: so many octets."""
+
+    __slots__ = ("_content", "_end", "_is_last", "_octets")
+
+    def __init__(self, content: ContentFilter, octets: int, *, is_last: bool) -> None:
+        self._content = content
+        self._octets = octets
+        self._is_last = is_last
+        self._end: ContentEnd | None = None
+
+    def __call__(self, turns: Turns) -> Step:
+        """Read on."""
+        content = self._content
+        if self._octets:
+            octets = turns.inbox.chunk(self._octets)
+            if not octets:
+                return MORE
+            self._octets -= len(octets)
+            kept = content.take(octets)
+            return Content(kept) if kept else None
+        if self._end is not None:
+            return _ended(turns, self._end)
+        if self._is_last:
+            kept = content.finish()
+            self._end = end = ContentEnd(content.octets, content.problem)
+            return Content(kept) if kept else _ended(turns, end)
+        if content.problem is not None:
+            return _ended(turns, ContentEnd(content.octets, content.problem))
+        turns.phase = turns.command_phase
+        turns.output.append(refusals.CHUNK)
+        return None
+
+
+class RefusedChunk:
+    """A BDAT that cannot be accepted: its octets are thrown away, then `refusal` is said.
+
+    `rule` names what the core found wrong; it is empty when the owner refused, who knows already.
+    """
+
+    __slots__ = ("_octets", "_refusal", "_rule")
+
+    def __init__(self, octets: int, refusal: Reply, rule: str = "") -> None:
+        self._octets = octets
+        self._refusal = refusal
+        self._rule = rule
+
+    def __call__(self, turns: Turns) -> Step:
+        """Read on."""
+        if self._octets:
+            octets = turns.inbox.chunk(self._octets)
+            self._octets -= len(octets)
+            return None if octets else MORE
+        turns.phase = turns.command_phase
+        if self._rule:
+            return turns.refuse(self._refusal, self._rule, "bdat", "BDAT", ends=True)
+        turns.output.append(encoded(self._refusal))
+        return None
+
+
+def begin_chunk(turns: Turns, content: ContentFilter, octets: int, *, is_last: bool) -> Event | None:
+    """The next chunk of a message that was not refused yet. Its size is judged before anything of it is read."""
+    limit = turns.settings.message_size
+    if content.octets + octets > limit:
+        content.add_problem(ContentProblem.TOO_BIG)
+    if octets > limit + DISCARDED_OCTETS:
+        turns.answered = _answered_and_closed
+        return ContentEnd(content.octets, content.problem)
+    turns.phase = ChunkReception(content, octets, is_last=is_last)
+    return None
+
+
+def refuse_chunk(turns: Turns, octets: int, refusal: Reply, rule: str = "") -> Event | None:
+    """A chunk that cannot be accepted; with it goes the transaction, because a message would miss a part."""
+    if octets > turns.settings.message_size + DISCARDED_OCTETS:
+        return turns.shut(refusals.TOO_BIG, "message_size", "bdat", "BDAT")
+    turns.phase = RefusedChunk(octets, refusal, rule)
+    return None
+
+
+def _ended(turns: Turns, end: ContentEnd) -> ContentEnd:
+    turns.phase = turns.command_phase
+    turns.answered = _answered
+    return end
+
+
+def _answered(turns: Turns, reply: Reply) -> None:
+    turns.state.transaction = None
+    turns.output.append(reply.encode())
+
+
+def _answered_and_closed(turns: Turns, reply: Reply) -> None:
+    _answered(turns, reply)
+    turns.closing = True
