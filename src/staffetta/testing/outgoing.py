@@ -16,8 +16,11 @@ from staffetta.spool.contract import Message, WaitingRecipient
 from staffetta.testing.sink import Sink
 from staffetta.tlspolicy.levels import TlsLevel
 
-QUICK = ClientSettings(factor=0.0005)
-"""60 to 300 milliseconds a step."""
+PATIENT = ClientSettings(factor=0.05)
+"""6 to 30 seconds a step: more than a healthy loopback ever needs."""
+
+HASTY = ClientSettings(0.15, 0.15, 0.15, 0.15, 0.15, 0.15)
+"""For peers that are known to say nothing."""
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -26,6 +29,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(lambda _, context: wrong.append(context))
         runner.run(work)
+        for _ in range(4):  # let what was aborted at the end be closed
+            runner.run(asyncio.sleep(0))
     if wrong:
         raise AssertionError(wrong)
 
@@ -55,9 +60,9 @@ def outbound(content: bytes, *, chunk: int = 0, **more: Any) -> Outbound:
 
 
 async def open_session(sink: Sink, kind: type[SmtpSession] = SmtpSession, **settings: Any) -> SmtpSession:
-    """A session with the sink, quick to lose patience; further arguments are those of SessionSettings."""
+    """A session with the sink; further arguments are those of SessionSettings."""
     channel = await SocketConnector().connect(
         [Endpoint("127.0.0.1", sink.port)], deadline=asyncio.get_running_loop().time() + 5
     )
-    values: dict[str, Any] = {"hostname": "relay.example", "level": TlsLevel.OFF, "client": QUICK, **settings}
+    values: dict[str, Any] = {"hostname": "relay.example", "level": TlsLevel.OFF, "client": PATIENT, **settings}
     return await kind.open(channel, SessionSettings(**values), host="sink.example")

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import socket
 import ssl
+import struct
 from contextlib import suppress
 
 from staffetta.testing.sink_login import authenticate
@@ -44,7 +45,10 @@ class Sink:
         if path is not None:
             self._server = await asyncio.start_unix_server(self._serve, path)
             return
-        listening = socket.create_server((host, port), backlog=1024)
+        # asyncio turns Nagle's delay off only for sockets that say that they are TCP.
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
         if self.script.receive_buffer_octets:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.script.receive_buffer_octets)
         self.port = listening.getsockname()[1]
@@ -182,11 +186,15 @@ class _Session:
             self.writer.write(fault.octets)
             await self.close()
         if kind is Kind.ENDLESS:
-            for _ in range(0, ENDLESS_OCTETS, len(fault.octets)):
-                await self.say(fault.octets)
-                await self.writer.drain()
+            block = fault.octets * max(1, 4096 // len(fault.octets))
+            for _ in range(0, ENDLESS_OCTETS, len(block)):
+                await self.say(block)
+                await asyncio.sleep(0)
         if kind is Kind.DROP:
             await self.close()
+        # What remains is RESET: with no time to linger, the system sends RST in place of FIN.
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise _Leave
 
     async def close(self) -> None:

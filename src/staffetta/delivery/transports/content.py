@@ -70,16 +70,19 @@ async def send_chunks(wire: Wire, transaction: Transaction, stream: AsyncIterato
                 continue
             guard.check(chunk)
             if held:
+                if wire.answered():
+                    transaction.fail(UNASKED)
+                    return
                 await wire.write_block(b"BDAT %d\r\n" % len(held) + held)
                 transaction.content_sent(last=False)
                 transaction.receive(await wire.reply_now("content"))
                 if transaction.phase != CONTENT:
                     return
-                if wire.answered():
-                    transaction.fail(UNASKED)
-                    return
             held = chunk
         held += guard.finish()
+        if wire.answered():
+            transaction.fail(UNASKED)
+            return
         transaction.content_sent()
         await wire.write_block(b"BDAT %d LAST\r\n" % len(held) + held)
     except BareLineEnd:
