@@ -141,7 +141,8 @@ class Opening:
         if reply.is_permanent and not self._helo and not self._settings.lmtp:
             self._helo = True
             return self._hello()
-        if not 200 <= reply.code < 300:
+        if reply.code != 250:
+            # Any other 2yz answers another command: taking it for offers would put us one reply behind.
             raise Refused(self._outcome(reply))
         self._look_for_loop(reply)
         if not self._helo:

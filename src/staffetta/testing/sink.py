@@ -77,6 +77,13 @@ class Sink:
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    async def heard(self, verb: str, seconds: float = 10.0) -> None:
+        """Wait until somebody said `verb`. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while verb not in self.verbs():
+                self._arrived.clear()
+                await self._arrived.wait()
+
     def verbs(self, session: int | None = None) -> list[str]:
         """The first words of all commands, of one session or all."""
         return [
@@ -84,6 +91,12 @@ class Sink:
             for number, _, line in self.commands
             if session in (None, number)
         ]
+
+    def hear(self, session: int, tls: bool, line: bytes) -> None:
+        """A command line came."""
+        if self.script.keep:
+            self.commands.append((session, tls, line))
+            self._arrived.set()
 
     def take(self, received: Received) -> None:
         """A message was acknowledged, or its acknowledgement was about to be."""
@@ -129,7 +142,7 @@ class _Session:
             await self.say(b"220 " + self.script.name.encode() + b" ESMTP\r\n")
         while True:
             line = await self.line()
-            self.sink.commands.append((self.number, self.tls, line))
+            self.sink.hear(self.number, self.tls, line)
             verb, _, rest = line.rstrip(b"\r\n").partition(b" ")
             act = _VERBS.get(verb.upper())
             await (act(self, rest) if act is not None else self.say(b"500 5.5.2 what?\r\n"))

@@ -253,9 +253,9 @@ class SmtpSession:
                 data = await asyncio.to_thread(opening.receive, reply)
             else:
                 data = opening.receive(reply)
+            if opening.phase != HANDSHAKE and self._out_of_step():
+                raise SessionRefused(ours(UNASKED, Scope.HOST, opening.stage))
             if data:
-                if self._out_of_step():
-                    raise SessionRefused(ours(UNASKED, Scope.HOST, opening.stage))
                 self._channel.write(data)
 
     async def _handshake(self, stage: str) -> None:
