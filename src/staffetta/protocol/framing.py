@@ -130,6 +130,8 @@ class Inbox:
         that a client that knows no CR is not left waiting, but the line goes on to its CRLF and is never executed.
         """
         buffer, at = self._buffer, self._at
+        if at == len(buffer):
+            return None
         end = buffer.find(b"\n", at)
         if end < 0:
             return self._unfinished_line(limit)
