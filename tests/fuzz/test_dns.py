@@ -240,8 +240,23 @@ def test_names_longer_than_a_name_can_be_are_refused() -> None:
             _packet(question, 1, b"\x3f" + b"a" * 63 + (b"\x3f" + b"b" * 63) * 2 + b"\x3e" + b"c" * 62 + b"\0" + rest),
             question,
         )
-    # 200 octets that end in a pointer to 200 more.
-    half = (b"\x31" + b"a" * 49) * 4
+
+
+@pytest.mark.parametrize(("octets", "fits"), [(1, True), (53, True), (54, False), (63, False)])
+def test_names_put_together_by_pointers_are_no_longer_than_others(octets: int, fits: bool) -> None:
+    question = make_question("example.com", RecordKind.A)
+    rest = b"\0\1\0\1\0\0\0\1\0\4\1\2\3\4"
     pointer = (0xC000 | (12 + len(question.section))).to_bytes(2, "big")
+    body = bytes((octets,)) + b"b" * octets + b"\0" + rest + (b"\x31" + b"a" * 49) * 4 + pointer + rest
+    if fits:
+        assert isinstance(decode(_packet(question, 2, body), question), Answer)
+    else:
+        with pytest.raises(WireError):
+            decode(_packet(question, 2, body), question)
+
+
+@pytest.mark.parametrize("octet", [0x40, 0x41, 0x80, 0xBF])
+def test_labels_of_unknown_kinds_are_refused(octet: int) -> None:
+    question = make_question("example.com", RecordKind.A)
     with pytest.raises(WireError):
-        decode(_packet(question, 2, half + b"\0" + rest + half + pointer + rest), question)
+        decode(_packet(question, 1, bytes((octet, 12)) + b"\0\1\0\1\0\0\0\1\0\4\1\2\3\4"), question)

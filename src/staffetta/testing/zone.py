@@ -18,6 +18,7 @@ for a faulty name are its own, or else those of the name without the faulty labe
     timeout                            no response at all          flaky     none to the first question, then an answer
     truncate                           TC over UDP, the answer over TCP
     truncate-always                    TC over UDP, and over TCP the connection is closed
+    truncate-forever                   TC over UDP and over TCP
     junk                               random octets after the right id and question
     cut                                the answer, cut in the middle
     badid wrongquestion                responses that match nothing, and no other
@@ -26,7 +27,7 @@ for a faulty name are its own, or else those of the name without the faulty labe
     compression                        a name that points to itself
     lame                               a referral, no answer       loop      a circle of CNAMEs
     chain-N                            N CNAMEs to the name without this label
-    partial-N                          the same, one response for each CNAME
+    partial-N                          the same, one response for each CNAME, with a TTL of 20 seconds
     slow                               the answer after `slow_seconds`
     manymx manymx-N                    N (100) MX hosts, each with an address
     biganswer biganswer-N              N (400) A, AAAA or MX records, TXT of N * 100 octets

@@ -23,6 +23,7 @@ import msgspec
 from staffetta.testing.zone_faults import FAULTS, GENERATED, HOPS, bad_names, short_record, spoil
 
 TTL_SECONDS: Final = 60
+PARTIAL_TTL_SECONDS: Final = 20
 ABSENT_SECONDS: Final = 30
 MOST_ALIASES: Final = 20
 UDP_OCTETS_WITHOUT_EDNS: Final = 512
@@ -122,7 +123,7 @@ def respond(zone: Zone, data: bytes, *, over_tcp: bool) -> Response | None:
     _fill(zone, reply, question.name, question.rdtype)
     wire = reply.to_wire(max_size=65535)
     limit = 65535 if over_tcp else max(query.payload, UDP_OCTETS_WITHOUT_EDNS)
-    if len(wire) > limit or (fault.startswith("truncate") and not over_tcp):
+    if len(wire) > limit or (fault.startswith("truncate") and not over_tcp) or fault == "truncate-forever":
         wire = _truncated(query)
     return Response(spoil(fault, query, wire), fault == "slow")
 
@@ -158,7 +159,8 @@ def _fill(zone: Zone, reply: dns.message.Message, owner: dns.name.Name, kind: dn
         target = _alias(zone, name, fault, number)
         if target is None or kind == dns.rdatatype.CNAME:
             break
-        reply.answer.append(dns.rrset.from_text(owner, TTL_SECONDS, "IN", "CNAME", target + "."))
+        ttl = PARTIAL_TTL_SECONDS if fault == "partial" else TTL_SECONDS
+        reply.answer.append(dns.rrset.from_text(owner, ttl, "IN", "CNAME", target + "."))
         owner = dns.name.from_text(target)
         if fault == "partial" or (fault == "loop" and target.startswith("loop.")):
             return

@@ -14,7 +14,18 @@ import dns.rdatatype
 import dns.rrset
 
 FAULTS: Final = {
-    *("servfail", "refused", "notimp", "formerr", "noedns", "timeout", "flaky", "truncate", "truncate-always"),
+    *(
+        "servfail",
+        "refused",
+        "notimp",
+        "formerr",
+        "noedns",
+        "timeout",
+        "flaky",
+        "truncate",
+        "truncate-always",
+        "truncate-forever",
+    ),
     *("junk", "cut", "badid", "wrongquestion", "forged-first", "lowercase", "compression", "lame", "loop", "slow"),
     *("manymx", "biganswer", "badnames", "shortrecords"),
 }

@@ -121,6 +121,7 @@ def test_names_that_do_not_exist(name: str) -> None:
         ("notimp.example.com", "NOTIMP"),
         ("formerr.example.com", "FORMERR"),
         ("truncate-always.example.com", "TCP"),
+        ("truncate-forever.example.com", "truncated over TCP"),
         ("junk.example.com", "malformed"),
         ("cut.example.com", "malformed"),
         ("compression.example.com", "malformed"),
@@ -276,6 +277,39 @@ def test_a_refusing_server_hands_over_to_the_next() -> None:
                 assert isinstance(lookup, Unavailable)
                 assert "REFUSED" in lookup.reason
                 assert "SERVFAIL" in lookup.reason
+
+    run(main)
+
+
+def test_a_server_that_was_late_is_asked_again_when_the_other_fails() -> None:
+    async def main() -> None:
+        async with ZoneServer(ZONES) as late:
+            late.faults["example.com"] = "flaky"
+            async with resolving(1.0, others=((late.address, late.port),)) as (zone, resolver):
+                zone.faults["example.com"] = "truncate-always"
+                lookup = await resolver.query("example.com", RecordKind.MX)
+                assert isinstance(lookup, Answer)
+                assert lookup.records == GOOD
+                assert late.asked["example.com", "MX"] == 2
+
+    run(main)
+
+
+def test_a_chain_lives_as_long_as_its_shortest_link() -> None:
+    lookup, _ = ask("partial-2.example.com")
+    assert isinstance(lookup, Answer)
+    assert lookup.ttl_seconds == 20
+    assert ask("partial-2.nothing.example.org")[0] == NoSuchName(20)
+
+
+def test_an_address_that_cannot_be_sent_to_is_no_wait() -> None:
+    async def main() -> None:
+        resolver = LiveResolver(ResolverSettings(servers=(("255.255.255.255", 53),)), Clock())
+        lookup = await resolver.query("example.com", RecordKind.MX)
+        assert isinstance(lookup, Unavailable)
+        assert "from 255.255.255.255" in lookup.reason
+        assert not resolver._asking
+        await resolver.close()
 
     run(main)
 

@@ -130,6 +130,11 @@ def test_an_implicit_host_is_unavailable_when_its_addresses_are(kind: RecordKind
     assert find(Partly({"example.com": {"TXT": ["x"]}}, {("example.com", kind)})) == DOWN
 
 
+def test_our_own_name_without_mx_is_a_loop() -> None:
+    table: dict[str, Texts | Lookup] = {"relay.example.net": {"A": ["192.0.2.1"]}}
+    assert find(TableResolver(table), "relay.example.net") == Nowhere("relay.example.net", LOOP)
+
+
 def test_one_family_is_enough() -> None:
     found = find(Partly({"example.com": {"A": ["192.0.2.1"]}}, {("example.com", RecordKind.AAAA)}))
     assert isinstance(found, Hosts)

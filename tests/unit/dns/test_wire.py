@@ -111,6 +111,7 @@ def test_only_a_response_to_the_same_question_matches() -> None:
     assert match(wire[:2] + bytes((wire[2] | 0x10,)) + wire[3:], question) == Match.NO  # another opcode
     assert match(wire[:5] + b"\0" + wire[6:], question) == Match.NO  # no question
     assert match(wire[:3] + b"\1\0\0" + wire[6:], question) == Match.YES  # FORMERR needs none
+    assert match(wire[:3] + b"\1\0\2" + wire[6:], question) == Match.NO
     assert match(wire[:5] + b"\2" + wire[6:], question) == Match.NO
     assert match(wire.lower(), question) == Match.OTHER_CASE
     assert match(wire, make_question("example.org", RecordKind.MX)) == Match.NO
@@ -168,6 +169,9 @@ def test_absences() -> None:
     assert _said(reply, question) == Answer((), 60, canonical_name="example.com")
     reply.set_rcode(dns.rcode.NXDOMAIN)
     assert _said(reply, question) == NoSuchName(60)
+    _add(reply.answer, "example.com.", "MX", "1 mx.example.com.")
+    assert _said(reply, question) == NoSuchName(60)
+    reply.answer.clear()
     reply.authority.clear()
     assert _said(reply, question) == NoSuchName(5)
     reply.set_rcode(dns.rcode.NOERROR)
@@ -211,6 +215,9 @@ def test_an_alias_whose_target_is_not_spoken_of_is_asked_for() -> None:
     _add(reply.answer, "example.com.", "CNAME", "0/25.other.example.", ttl=20)
     assert _said(reply, question) == Alias("0/25.other.example", 1, 20, False)
     _add(reply.authority, "com.", "SOA", "a. b. 1 2 3 4 3")
+    assert _said(reply, question) == Alias("0/25.other.example", 1, 20, False)
+    reply.authority.clear()
+    _add(reply.authority, "ther.example.", "SOA", "a. b. 1 2 3 4 3")
     assert _said(reply, question) == Alias("0/25.other.example", 1, 20, False)
     reply.authority.clear()
     _add(reply.authority, "other.example.", "SOA", "a. b. 1 2 3 4 3")
