@@ -10,6 +10,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
+import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
@@ -75,7 +76,7 @@ def honest(chance: random.Random) -> tuple[Question, bytes]:
     elif chance.random() < 0.8:
         reply.authority.append(dns.rrset.from_text("com.", 7, "IN", "SOA", TEXTS["SOA"][0]))
     if chance.random() < 0.2:
-        reply.set_rcode(chance.randrange(6))
+        reply.set_rcode(dns.rcode.Rcode(chance.randrange(6)))
     if chance.random() < 0.1:
         reply.flags |= chance.choice((dns.flags.TC, dns.flags.AD, dns.flags.AA))
     chance.shuffle(reply.answer)

@@ -188,6 +188,8 @@ def test_addresses_come_in_turn_and_are_bounded() -> None:
     assert addresses({"mx.example": {"AAAA": sixes}}, set()) == tuple(sixes)
     assert addresses({}, set()) == ()
     assert addresses({}, set(), "192.0.2.77") == ("192.0.2.77",)
+    assert addresses({}, set(), "localhost") == ("127.0.0.1", "::1")
+    assert addresses({}, set(), "notlocalhost") == ()
     many = {"A": [f"192.0.2.{number}" for number in range(200)], "AAAA": [f"2001:db8::{n:x}" for n in range(200)]}
     found = addresses({"mx.example": many}, set())
     assert isinstance(found, tuple)

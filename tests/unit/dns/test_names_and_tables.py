@@ -57,7 +57,7 @@ def test_what_is_no_address_has_no_reverse_name() -> None:
         reverse_name("example.com")
 
 
-TABLE = {
+TABLE: dict[str, Texts | Lookup] = {
     "example.com": {"A": ["192.0.2.1"]},
     "alias.example.com": {"CNAME": ["Example.com"]},
     "circle.example.com": {"CNAME": ["circle.example.com"]},

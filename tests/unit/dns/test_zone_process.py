@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import dns.message
 import dns.query
@@ -41,7 +42,7 @@ def test_tables_and_faults_change_while_it_runs() -> None:
         async with ZoneServer({"a.example": {"A": ["192.0.2.1"]}}) as zone:
             resolver = LiveResolver(ResolverSettings(servers=((zone.address, zone.port),)))
             expected: list[type] = [Answer, Unavailable, Answer, NoSuchName]
-            changes = [
+            changes: list[Callable[[], object]] = [
                 lambda: zone.faults.update({"a.example": "servfail"}),
                 zone.faults.clear,
                 lambda: zone.remove("A.example"),
