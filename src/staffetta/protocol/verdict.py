@@ -14,11 +14,9 @@ from staffetta.mail.reply import Reply, reply
 LOST: Final = reply(451, "4.4.2", "the connection was lost")
 SILENT: Final = reply(451, "4.4.2", "no reply in time")
 BUSY_READER: Final = reply(451, "4.4.2", "the server does not take the message in time")
-GARBLED: Final = reply(451, "4.5.0", "what the server says is not an SMTP reply")
 OUT_OF_STEP: Final = reply(451, "4.5.0", "the server's reply does not fit the command")
 UNASKED: Final = reply(451, "4.5.0", "the server sent more replies than it was given commands")
 NO_TLS: Final = reply(454, "4.7.5", "TLS is required here and the server does not offer it")
-TLS_FAILED: Final = reply(454, "4.7.5", "the TLS handshake with the server failed")
 NOT_VERIFIED: Final = reply(454, "4.7.5", "the server's certificate was not verified")
 INJECTED: Final = reply(454, "4.7.5", "the server sent more in clear than its answer to STARTTLS")
 NO_LOGIN: Final = reply(454, "4.7.0", "the server offers no login that can be used")
@@ -31,6 +29,21 @@ NEEDS_EIGHT_BIT: Final = reply(554, "5.6.3", "the message needs 8BITMIME and the
 NEEDS_UTF8: Final = reply(553, "5.6.7", "the message needs SMTPUTF8 and the server does not offer it")
 UNREADABLE: Final = reply(451, "4.3.0", "the stored message cannot be read now")
 ENOUGH_MAIL: Final = reply(451, "4.5.3", "the server takes no more messages in this session")
+
+
+REASON_CHARACTERS: Final = 200
+"""How much of a reason is kept: OpenSSL can be wordy."""
+
+
+def garbled(reason: str) -> Reply:
+    """What the server says is not SMTP; `reason` is our own words (ReplyError)."""
+    return reply(451, "4.5.0", f"what the server says is not SMTP: {reason}")
+
+
+def tls_failed(reason: str) -> Reply:
+    """The handshake failed. Of `reason`, which may quote a certificate, only printable ASCII is kept."""
+    words = "".join([one if one.isascii() and one.isprintable() else "?" for one in reason[:REASON_CHARACTERS]])
+    return reply(454, "4.7.5", f"the TLS handshake with the server failed: {words}")
 
 
 def judge(answer: Reply, scope: Scope, stage: str) -> Outcome:

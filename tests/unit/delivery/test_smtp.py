@@ -173,6 +173,23 @@ def test_an_idle_session_that_was_closed_is_not_reusable() -> None:
     run(work())
 
 
+def test_words_said_while_idle_are_no_answer() -> None:
+    async def work() -> None:
+        fault = Fault("dot", Kind.BEHIND, b"250 2.0.0 Ok\r\n", times=1)
+        async with Sink(Script(faults=(fault,))) as sink:
+            session = await open_session(sink)
+            (outcome,) = await session.send(outbound(CONTENT), BOB)
+            assert outcome.result is Result.DELIVERED
+            async with asyncio.timeout(5):
+                while session.reusable:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            with pytest.raises(SessionStale):
+                await session.send(outbound(CONTENT), BOB)
+            assert len(sink.messages) == 1
+
+    run(work())
+
+
 def test_the_first_transaction_is_an_attempt() -> None:
     async def work() -> None:
         async with Sink(Script(faults=(Fault("mail", Kind.DROP),))) as sink:

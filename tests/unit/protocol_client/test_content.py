@@ -21,7 +21,9 @@ GOOD = [
     (b"\x80\xff\x01\r\n", b"\x80\xff\x01\r\n.\r\n"),
 ]
 BAD = [
-    b"a\nb\r\n",
+    b"a\n.\r\n",
+    b"\ra\n",
+    b"x\ry\nz\r\n",
     b"\n",
     b"\r",
     b"a\r",
@@ -30,6 +32,8 @@ BAD = [
     b"\n\r",
     b"a\r\n\n.\r\n",
     b"a\n.\r\n",
+    b"\ra\n",
+    b"x\ry\nz\r\n",
     b"a\r.\r\n",
     b"\0",
     b"a\0\r\n",

@@ -32,14 +32,14 @@ from staffetta.protocol.transaction import CONTENT, DONE, Manner, Transaction
 from staffetta.protocol.verdict import (
     BARE_LINE_END,
     ENOUGH_MAIL,
-    GARBLED,
     INJECTED,
     LOST,
     NOT_VERIFIED,
     SILENT,
-    TLS_FAILED,
     UNASKED,
+    garbled,
     ours,
+    tls_failed,
 )
 from staffetta.spool.contract import Message, WaitingRecipient
 from staffetta.tlspolicy.levels import TlsLevel
@@ -104,7 +104,6 @@ class SmtpSession:
         "_channel",
         "_data",
         "_dead",
-        "_opening",
         "_reader",
         "_reset",
         "_seconds",
@@ -122,7 +121,6 @@ class SmtpSession:
         self._reader = ReplyReader()
         self._seconds = settings.client.by_stage()
         self._time = asyncio.get_running_loop().time
-        self._opening: Opening | None = None
         self._reset = False
         self._dead = False
         self._data = self._bdat = Manner()
@@ -235,7 +233,7 @@ class SmtpSession:
         except ChannelTimeout:
             raise SessionRefused(ours(SILENT, Scope.HOST, opening.stage)) from None
         except ReplyError as error:
-            raise SessionRefused(ours(GARBLED, Scope.HOST, opening.stage)) from error
+            raise SessionRefused(ours(garbled(str(error)), Scope.HOST, opening.stage)) from error
         offers = self.capabilities = opening.capabilities
         pipelining = offers.pipelining and settings.pipelining
         self._data = self._bdat = Manner(pipelining=pipelining, lmtp=self.lmtp)
@@ -269,7 +267,7 @@ class SmtpSession:
         try:
             facts = await self._channel.start_tls(settings.context, server_name=settings.server_name, deadline=deadline)
         except TlsFailed as failure:
-            outcome = ours(TLS_FAILED, Scope.HOST, stage)
+            outcome = ours(tls_failed(str(failure)), Scope.HOST, stage)
             raise SessionRefused(outcome, clear_may_do=settings.level.may_go_clear) from failure
         if settings.level.verified and not facts.verified:
             raise SessionRefused(ours(NOT_VERIFIED, Scope.HOST, stage))
@@ -306,6 +304,9 @@ class SmtpSession:
         channel = self._channel
         reader = self._reader
         transaction = Transaction(commands, self._data if wire else self._bdat, reset=self._reset)
+        if self._out_of_step():
+            transaction.fail(UNASKED)
+            return transaction
         try:
             channel.write(transaction.begin())
             while transaction.phase != DONE:
@@ -325,8 +326,8 @@ class SmtpSession:
             transaction.fail(LOST)
         except ChannelTimeout:
             transaction.fail(SILENT)
-        except ReplyError:
-            transaction.fail(GARBLED)
+        except ReplyError as error:
+            transaction.fail(garbled(str(error)))
         except BaseException:
             self.abort()
             raise
