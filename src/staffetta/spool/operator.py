@@ -51,11 +51,20 @@ class Store(msgspec.Struct, frozen=True):
         self.connection.close()
 
 
+class Destinations(msgspec.Struct, frozen=True, gc=False):
+    """Keys of destinations that begin with `prefix`, or are it (`whole`), and do not contain `without`."""
+
+    prefix: str
+    whole: bool = False
+    without: str = ""
+
+
 class Filter(msgspec.Struct, frozen=True):
     """Which recipients; everything given must hold, nothing given is all.
 
-    `sender` and `recipient` are `local@domain` or `@domain`, `sender` also `<>`. `destination` is a whole key,
-    `destination_prefix` the beginning of one. `reply` is a part of the last reply, in any case.
+    `sender` and `recipient` are `local@domain`, `@domain` or `local@`, `sender` also `<>`. `destination` is a whole
+    key, `destination_prefix` the beginning of one; of `destinations` any may hold. `reply` is a part of the last
+    reply, in any case.
     """
 
     id: str = ""
@@ -66,6 +75,7 @@ class Filter(msgspec.Struct, frozen=True):
     destination_prefix: str = ""
     older_than_seconds: float = 0.0
     reply: str = ""
+    destinations: tuple[Destinations, ...] = ()
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
@@ -243,6 +253,8 @@ def _conditions(chosen: Filter, now: float) -> tuple[str, Values]:
     if chosen.destination_prefix:
         parts.append("substr(r.destination, 1, length(:prefix)) = :prefix")
         values["prefix"] = chosen.destination_prefix
+    if chosen.destinations:
+        _any_destination(parts, values, chosen.destinations)
     if chosen.older_than_seconds:
         parts.append("m.received_at < :before")
         values["before"] = now - chosen.older_than_seconds
@@ -255,8 +267,24 @@ def _conditions(chosen: Filter, now: float) -> tuple[str, Values]:
 def _address(parts: list[str], values: Values, local_column: str, domain_column: str, text: str) -> None:
     local_part, _, domain = text.rpartition("@")
     name = local_column[2:]
-    parts.append(f"{domain_column} = :{name}_domain COLLATE NOCASE")
-    values[f"{name}_domain"] = domain
+    if domain:
+        parts.append(f"{domain_column} = :{name}_domain COLLATE NOCASE")
+        values[f"{name}_domain"] = domain
     if local_part:
         parts.append(f"{local_column} = :{name} COLLATE NOCASE")
         values[name] = local_part
+
+
+def _any_destination(parts: list[str], values: Values, destinations: tuple[Destinations, ...]) -> None:
+    any_of: list[str] = []
+    for number, one in enumerate(destinations):
+        name = f"prefix{number}"
+        values[name] = one.prefix
+        test = f"substr(r.destination, 1, length(:{name})) = :{name}"
+        if one.whole:
+            test = f"r.destination = :{name}"
+        if one.without:
+            values[f"without{number}"] = one.without
+            test += f" AND instr(r.destination, :without{number}) = 0"
+        any_of.append(f"({test})")
+    parts.append(f"({' OR '.join(any_of)})")

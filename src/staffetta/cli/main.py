@@ -1,0 +1,58 @@
+"""The command `staffetta`. Verbs are imported when they are called, so that each starts fast."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Final, cast
+
+import click
+
+from staffetta import __version__
+from staffetta.cli import output
+from staffetta.cli.options import config_option
+
+VERBS: Final[dict[str, tuple[str, str]]] = {
+    "demo": ("staffetta.cli.serve", "Try it: a small internet on loopback, and five messages."),
+    "run": ("staffetta.cli.serve", "Serve."),
+    "config": ("staffetta.cli.config", "Check and show the configuration."),
+    "account": ("staffetta.cli.account", "Logins and mailboxes."),
+    "queue": ("staffetta.cli.queue", "What waits, and what to do with it."),
+    "trace": ("staffetta.cli.trace", "The journey of a message, accepted or refused."),
+    "lookup": ("staffetta.cli.lookup", "Ask DNS as the relay does."),
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands live in modules that are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which people need them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module."""
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
+        return cast(click.Command, command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Help without importing every verb."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="staffetta %(version)s")
+@config_option
+def cli(config: Path | None) -> None:
+    """Staffetta: an SMTP relay that loses nothing, cannot be used to forge, and explains itself."""
+
+
+def main() -> None:
+    """Run the command line; exit statuses are those of `cli.exits`."""
+    try:
+        cli.main(prog_name="staffetta", standalone_mode=True)
+    finally:
+        output.finish()

@@ -1,0 +1,219 @@
+"""`queue`: what waits, and what to do with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from staffetta.cli import exits
+from staffetta.cli.options import config_option, json_option, load_or_exit
+from staffetta.cli.output import Stop, line, octets, print_json, raw, safe, say, span, table
+from staffetta.cli.storing import confirm, store_errors
+from staffetta.control import queue as control
+from staffetta.control.filters import FilterError, is_one_message, parse_filter
+from staffetta.control.place import who_asks
+from staffetta.control.queue import Preview, QueueEntry, QueueMessage, Wish
+from staffetta.spool.contract import State
+from staffetta.spool.operator import Filter, content
+from staffetta.spool.operator_acts import Act
+
+FILTER_HELP = "A FILTER is an id, or id: from: to: state: route: older: reply: with a value; all must hold together."
+_DONE = {Act.RETRY: "to be tried now", Act.HOLD: "held", Act.RELEASE: "released", Act.DROP: "dropped"}
+_NEEDS_CHOICE = {Act.HOLD, Act.DROP}
+"""With no FILTER these do not mean the whole queue: an empty variable in a script must not stop or lose all mail."""
+
+_COLUMNS = ("id", "sender", "recipient", "state", "age", "size", "tries", "next", "last reply")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+@config_option
+def queue(config: Path | None) -> None:
+    """What waits, and what to do with it."""
+
+
+def _filters(ctx: click.Context, _: click.Parameter, words: tuple[str, ...]) -> Filter:
+    try:
+        return parse_filter(words)
+    except FilterError as error:
+        raise click.UsageError(safe(str(error)), ctx) from error
+
+
+def _filter_argument(function: Command) -> Command:
+    return click.argument("chosen", metavar="[FILTER]...", nargs=-1, callback=_filters)(function)
+
+
+@queue.command("list", epilog=FILTER_HELP)
+@_filter_argument
+@config_option
+@json_option
+def list_(chosen: Filter, config: Path | None, as_json: bool) -> None:
+    """List waiting recipients, in order of arrival."""
+    loaded = load_or_exit(config)
+    now = time.time()
+    count = 0
+    rows: list[tuple[str, ...]] = []
+    with store_errors(), control.open_queue(loaded.config.data_dir) as store:
+        for entry in control.entries(store, chosen, now):
+            count += 1
+            if as_json:
+                print_json(entry)
+            else:
+                rows.append(_row(entry, now))
+    if rows:
+        table(_COLUMNS, rows)
+        say(f"{count} waiting. More about one: staffetta queue show ID")
+    elif not count and chosen != Filter():
+        raise Stop("nothing in the queue matches", exits.NOTHING_MATCHED)
+    elif not count:
+        say("The queue is empty.")
+
+
+@queue.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--content", "whole", is_flag=True, help="Print the message itself, octet by octet.")
+@config_option
+@json_option
+def show(message_id: str, config: Path | None, whole: bool, as_json: bool) -> None:
+    """Show one message: envelope, what waits of it, header."""
+    loaded = load_or_exit(config)
+    message_id = _plain_id(message_id)
+    now = time.time()
+    with store_errors(), control.open_queue(loaded.config.data_dir) as store:
+        found = control.message(store, message_id, now)
+        if found is not None and whole:
+            for chunk in content(store, message_id):
+                raw(chunk)
+            return
+    if found is None:
+        raise Stop(f"{message_id} is not in the queue; staffetta trace may know it", exits.NOTHING_MATCHED)
+    if as_json:
+        print_json(found)
+    else:
+        _show(found, now)
+
+
+def _act(act: Act, help_text: str) -> None:
+    @queue.command(act.value, help=help_text, epilog=FILTER_HELP)
+    @_filter_argument
+    @click.option("--all", "everything", is_flag=True, help="The whole queue, when no FILTER is given.")
+    @click.option("--reason", default="", metavar="TEXT", help="Why; stands in the journal.")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @config_option
+    @json_option
+    def command(chosen: Filter, config: Path | None, **options: Any) -> None:
+        if chosen == Filter() and act in _NEEDS_CHOICE and not options["everything"]:
+            raise click.UsageError("name what with a FILTER, or say --all")
+        loaded = load_or_exit(config)
+        wish = Wish(act, chosen, who_asks(), _text(options["reason"]))
+        _carry_out(loaded.config.data_dir, wish, yes=options["yes"], as_json=options["as_json"])
+
+
+def _carry_out(data_dir: Path, wish: Wish, *, yes: bool, as_json: bool) -> None:
+    now = time.time()
+    with store_errors():
+        if not yes and not (is_one_message(wish.chosen) and wish.act is not Act.DROP):
+            # Asking may take long: the store is not kept open meanwhile.
+            with control.open_queue(data_dir) as store:
+                before = control.preview(store, wish, now)
+            _announce(wish, before, now)
+            confirm(f"{wish.act.value.capitalize()} {before.recipients}?", yes=yes)
+            now = time.time()
+        with control.open_queue(data_dir) as store:
+            done = control.carry_out(store, wish, now)
+    if as_json:
+        print_json(done)
+    if done.active:
+        say(f"{done.active} left alone: the relay is working on them now; ask again")
+    if not done.touched and not done.active:
+        raise Stop(f"nothing to {wish.act.value} matches", exits.NOTHING_MATCHED)
+    say(f"{done.touched} {_DONE[wish.act]}.")
+    if not done.touched:
+        click.get_current_context().exit(exits.TEMPORARY)
+
+
+def _announce(wish: Wish, before: Preview, now: float) -> None:
+    if not before.recipients or before.oldest is None:
+        raise Stop(f"nothing to {wish.act.value} matches", exits.NOTHING_MATCHED)
+    say(f"{before.recipients} to {wish.act.value}, the oldest {span(now - before.oldest.timestamp())} old:")
+    for one in before.samples:
+        say(f"  {one.id}  {safe(one.sender) or '<>'} -> {safe(one.recipient)}  {one.state.value}")
+    if before.recipients > len(before.samples):
+        say(f"  and {before.recipients - len(before.samples)} more")
+
+
+_act(Act.RETRY, "Try again now, without waiting for the next time.")
+_act(Act.HOLD, "Stop until released.")
+_act(Act.RELEASE, "Let what is held go on.")
+_act(Act.DROP, "Remove for good; nobody is told.")
+
+
+def _row(entry: QueueEntry, now: float) -> tuple[str, ...]:
+    return (
+        entry.id,
+        entry.sender or "<>",
+        entry.recipient,
+        _state(entry),
+        span(now - entry.received_at.timestamp()),
+        octets(entry.size),
+        str(entry.attempts),
+        _next(entry, now),
+        entry.last_reply,
+    )
+
+
+def _state(entry: QueueEntry) -> str:
+    return f"{entry.state.value}, in doubt" if entry.in_doubt else entry.state.value
+
+
+def _next(entry: QueueEntry, now: float) -> str:
+    if entry.next_attempt_at is None or entry.state is State.ACTIVE:
+        return "-"
+    wait = entry.next_attempt_at.timestamp() - now
+    return f"in {span(wait)}" if wait > 0 else "now"
+
+
+def _show(found: QueueMessage, now: float) -> None:
+    facts = (
+        ("id", found.id),
+        ("sender", found.sender or "<>"),
+        ("received", f"{_moment(found.received_at)} ({span(now - found.received_at.timestamp())} ago)"),
+        ("size", octets(found.size)),
+        ("message-id", found.message_id),
+        ("client", found.client),
+        ("login", found.login),
+        ("session", found.session),
+    )
+    for name, value in facts:
+        if value:
+            line(f"{name:<11} {safe(value)}")
+    for entry in found.recipients:
+        line(f"{'recipient':<11} {safe(entry.recipient)}")
+        line(f"{'':<11}   {_state(entry)}, {entry.attempts} tries, next {_next(entry, now)}, {safe(entry.destination)}")
+        if entry.last_reply:
+            line(f"{'':<11}   {safe(entry.last_reply)}")
+    line("")
+    for field in found.header.split("\n"):
+        if field.strip():
+            line(safe(field.removesuffix("\r").replace("\t", "    ")))
+    say(f"The journey so far: staffetta trace {found.id}")
+
+
+def _plain_id(text: str) -> str:
+    text = _text(text).removeprefix("id:")
+    return text.upper() if text.isascii() else text
+
+
+def _moment(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _text(text: str) -> str:
+    """An argument as text; octets that are not UTF-8 become visible."""
+    return text.encode("utf-8", "backslashreplace").decode()
