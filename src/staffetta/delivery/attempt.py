@@ -171,7 +171,8 @@ class NetworkCourier:
             raise
         tls = session.tls
         seconds = asyncio.get_running_loop().time() - begun
-        return Try(tuple(outcomes), self._host, self._endpoint.address, str(tls) if tls else "", seconds)
+        dsn = session.capabilities.dsn
+        return Try(tuple(outcomes), self._host, self._endpoint.address, str(tls) if tls else "", seconds, dsn)
 
     def _failed(self, claim: Claim, target: Hop, outcome: Outcome, begun: float) -> Try:
         seconds = asyncio.get_running_loop().time() - begun

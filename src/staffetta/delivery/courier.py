@@ -15,13 +15,17 @@ from staffetta.spool.contract import Claim
 
 
 class Try(msgspec.Struct, frozen=True, gc=False):
-    """One host that was tried for a claim, for the `attempt` event. `outcomes` holds one per recipient of the claim."""
+    """One host that was tried for a claim, for the `attempt` event. `outcomes` holds one per recipient of the claim.
+
+    `dsn`: the host promised to send the notifications that were asked for (RFC 3461).
+    """
 
     outcomes: tuple[Outcome, ...]
     host: str = ""
     address: str = ""
     tls: str = ""
     seconds: float = 0.0
+    dsn: bool = False
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):

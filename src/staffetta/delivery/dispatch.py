@@ -7,21 +7,22 @@ the next claim, so that a crash repeats at most what was in flight.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
 from msgspec.structs import replace
 
 from staffetta.delivery.bounce import Notifier
-from staffetta.delivery.courier import Courier, CourierFactory
+from staffetta.delivery.courier import Courier, CourierFactory, Report
+from staffetta.delivery.lifetime import Lifetimes, waiting_again
 from staffetta.delivery.schedule import Lane, Schedule
 from staffetta.delivery.settings import DeliverySettings
 from staffetta.delivery.settle import Moment, Settlement, settle
 from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.observe.events import Event
 from staffetta.policy.route import is_held
-from staffetta.spool.contract import Claim, Spool, SpoolUnavailable, State, Step
+from staffetta.spool.contract import Claim, Spool, SpoolUnavailable
 
 POLL_SECONDS: Final = 0.5
 """How often the store is asked whether another process (a command) changed it."""
@@ -55,6 +56,7 @@ class Dispatcher:
         self._clock = clock
         self._random = random
         self._schedule = Schedule(settings)
+        self._lifetimes = Lifetimes(spool, notifier, settings.retry, self.offer, self._schedule.failures)
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: dict[str, list[asyncio.Future[None]]] = {}
         self._wake = asyncio.Event()
@@ -178,25 +180,26 @@ class Dispatcher:
         settlement = settle(claim, report, at, self._settings.retry, lane.failures)
         if settlement.destination is not None:
             given_back = self._schedule.failed(lane, settlement.destination)
-            await self._record(claim, settlement)
+            await self._record(claim, settlement, report)
             for other in given_back:
-                await self._give_back(other)
+                steps = [waiting_again(recipient) for recipient in other.recipients]
+                await self._spool.record(other.message.id, steps, ())
             return
         if self._schedule.succeeded(lane):
             await self._spool.destination_up(lane.key)
             self._wake.set()
         if lane.ready:
             self._start_workers(lane)
-        await self._record(claim, settlement)
+        await self._record(claim, settlement, report)
 
-    async def _record(self, claim: Claim, settlement: Settlement) -> None:
-        notices = await self._notifier.notices(claim, settlement, self._clock())
+    async def _record(self, claim: Claim, settlement: Settlement, report: Report) -> None:
+        notices = await self._notifier.after(claim, settlement, report, self._clock())
         while True:
             try:
                 await self._spool.record(
                     claim.message.id,
                     settlement.steps,
-                    (settlement.journal, *notices.journal),
+                    (settlement.journal,),
                     notices.messages,
                     settlement.destination,
                 )
@@ -210,22 +213,6 @@ class Dispatcher:
             self._emit(event)
         if notices.messages:
             self._wake.set()
-
-    async def _give_back(self, claim: Claim) -> None:
-        steps = [
-            Step(
-                recipient.index,
-                state=State.QUEUED if recipient.attempts == 0 else State.DEFERRED,
-                next_attempt_at=recipient.next_attempt_at,
-                attempts=recipient.attempts,
-                last_reply=recipient.last_reply,
-                destination=recipient.destination,
-                in_doubt=recipient.in_doubt,
-                delay_noticed=recipient.delay_noticed,
-            )
-            for recipient in claim.recipients
-        ]
-        await self._spool.record(claim.message.id, steps, ())
 
     async def _run(self) -> None:
         swept_at = 0.0
@@ -289,15 +276,16 @@ class Dispatcher:
             except TimeoutError:
                 left -= POLL_SECONDS
                 if self._spool.changes() != seen:
+                    self._schedule.reconsider()
                     return
 
     async def _sweep(self, now: float) -> None:
         self._schedule.forget_idle(now)
-        await self._notifier.sweep(self._spool, now, self._offer_all)
-
-    def _offer_all(self, claims: Iterable[Claim]) -> None:
-        for claim in claims:
-            self.offer(claim)
+        events = await self._lifetimes.sweep(now)
+        for event in events:
+            self._emit(event)
+        if events:
+            self._wake.set()
 
 
 def _expire(waiter: asyncio.Future[None]) -> None:

@@ -156,6 +156,16 @@ class Schedule:
         """All lanes, for status and shutdown."""
         return list(self._lanes.values())
 
+    def failures(self, destination: str) -> int:
+        """How often in a row a destination was found down."""
+        lane = self._lanes.get(destination)
+        return lane.failures if lane is not None else 0
+
+    def reconsider(self) -> None:
+        """An operator changed something: ask the spool again about destinations that are down; it knows."""
+        for lane in self._lanes.values():
+            lane.not_before = 0.0
+
     def forget_idle(self, now: float) -> None:
         """Drop lanes of destinations whose bad time is over and that hold nothing; the spool remembers what matters."""
         idle = [

@@ -31,6 +31,7 @@ class Settlement(msgspec.Struct, frozen=True):
     failed: tuple[tuple[WaitingRecipient, Outcome], ...] = ()
     delivered: tuple[tuple[WaitingRecipient, Outcome], ...] = ()
     destination: DestinationState | None = None
+    expired: frozenset[int] = frozenset()
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -48,6 +49,7 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
     steps: list[Step] = []
     failed: list[tuple[WaitingRecipient, Outcome]] = []
     delivered: list[tuple[WaitingRecipient, Outcome]] = []
+    expired: list[int] = []
     null_sender = isinstance(message.sender.reverse_path, NullPath)
     for position, recipient in enumerate(claim.recipients):
         outcome = _attempt_events(events, claim, report, position, time)
@@ -64,6 +66,8 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
             events.append(_end_event(next_step, outcome, message.id, text, at.now))
             steps.append(Step(recipient.index, End.BOUNCED))
             failed.append((recipient, outcome))
+            if next_step.reason == "expired":
+                expired.append(recipient.index)
             continue
         events.append(
             Defer(
@@ -90,7 +94,7 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
         )
     journal = JournalEntry(b"\n".join([encode(event) for event in events]), at.now, message.id)
     down = _destination_state(claim, report, at, retry, failures)
-    return Settlement(tuple(steps), journal, tuple(events), tuple(failed), tuple(delivered), down)
+    return Settlement(tuple(steps), journal, tuple(events), tuple(failed), tuple(delivered), down, frozenset(expired))
 
 
 def _attempt_events(events: list[Event], claim: Claim, report: Report, position: int, time: object) -> Outcome:
