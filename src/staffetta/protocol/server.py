@@ -73,6 +73,8 @@ class ServerConnection(Turns):
     def _refuse_line(self, fault: LineFault, stage: str) -> Violation:
         opening = self.inbox.opening
         word = opening.split(b" ", 1)[0].decode("ascii", "replace").upper()
+        if opening[:4].upper() == b"AUTH":
+            self.state.auth_tried = True
         if word in _NOT_SMTP:
             return self.cut_off(_NOT_SMTP[word])
         if fault is LineFault.NUL and opening == b"\0" and not self.state.hello:
