@@ -56,7 +56,7 @@ def original_part(beginning: bytes, size: int, *, full: bool) -> Original:
 
 def make_report(told: ReportInput) -> Report:
     """The report as a message, CRLF everywhere, no line longer than 998 octets."""
-    utf8 = not all(map(_is_ascii, told.recipients))
+    utf8 = not all(map(_is_ascii, told.recipients))  # RFC 6533: then the status part has to be in UTF-8
     text = _text_part(told)
     status_type = "message/global-delivery-status" if utf8 else "message/delivery-status"
     status = b"\r\n".join(_status_blocks(told, utf8))
@@ -130,7 +130,8 @@ def _recipient_fields(recipient: ReportedRecipient, utf8: bool) -> list[str]:
     if recipient.orcpt:
         kind, _, address = recipient.orcpt.partition(";")
         kind = kind.strip(" ") if kind.strip(" ").replace("-", "").isalnum() and kind.isascii() else "rfc822"
-        lines.append(f"Original-Recipient: {kind}; {on_one_line(address.strip(' '), utf8=utf8, limit=500)}")
+        given = on_one_line(address.strip(" "), utf8=utf8, limit=500).encode()[:_FOLD_OCTETS]
+        lines.append(f"Original-Recipient: {kind}; {given.decode('utf-8', 'ignore')}")
     kind = "rfc822" if recipient.address.is_ascii else "utf-8"
     lines.append(f"Final-Recipient: {kind}; {recipient.address}")
     lines.append(f"Action: {recipient.action.value}")

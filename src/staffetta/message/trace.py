@@ -23,6 +23,7 @@ NAME_CHARACTERS: Final = 255
 """Longest name of a client that is written, RFC 5321 section 4.5.3.1.2."""
 
 _NOT_NAME = re.compile(r"[^A-Za-z0-9.\-_:\[\]]")
+_NOT_DNS = re.compile(r"[^A-Za-z0-9.\-_]")
 _NOT_CIPHER = re.compile(r"[^A-Za-z0-9.\-_:+]")
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -73,7 +74,7 @@ def received_opening(client: Client, hostname: str) -> tuple[bytes, bytes]:
     if client.address:
         info = f"[{_literal(client.address)}]"
         if client.reverse_name:
-            info = f"{_NOT_NAME.sub('?', client.reverse_name)[:NAME_CHARACTERS]} {info}"
+            info = f"{_NOT_DNS.sub('?', client.reverse_name)[:NAME_CHARACTERS]} {info}"
         info = f"({info})"
     # The comment goes to a line of its own when it would make the first one too long.
     gap = " " if len(first) + len(info) < FIELD_LINE else "\r\n\t"
