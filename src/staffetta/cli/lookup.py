@@ -40,7 +40,7 @@ def mx(domain: str, config: Path | None, as_json: bool) -> None:
         name = parse_asked(domain)
     except DomainError as error:
         raise click.BadParameter(safe(f"{domain!r}: {error}"), param_hint="DOMAIN") from error
-    known = load_or_exit(config).config if find_file(config) is not None else None
+    known = load_or_exit(config, files=False).config if find_file(config) is not None else None
     report = asyncio.run(ask(name, known))
     if as_json:
         print_json(report.answer)

@@ -13,18 +13,16 @@ import click
 from staffetta.cli import exits
 from staffetta.cli.options import config_option, json_option, load_or_exit
 from staffetta.cli.output import Stop, line, octets, print_json, raw, safe, say, span, table
-from staffetta.cli.storing import confirm, store_errors
+from staffetta.cli.storing import store_errors
 from staffetta.control import queue as control
-from staffetta.control.filters import FilterError, is_one_message, parse_filter
+from staffetta.control.filters import FilterError, parse_filter
 from staffetta.control.place import who_asks
-from staffetta.control.queue import Preview, QueueEntry, QueueMessage, Wish
+from staffetta.control.queue import QueueEntry, QueueMessage
 from staffetta.spool.contract import State
 from staffetta.spool.operator import Filter, content
-from staffetta.spool.operator_acts import Act
 
 FILTER_HELP = "A FILTER is an id, or id: from: to: state: route: older: reply: with a value; all must hold together."
-_DONE = {Act.RETRY: "to be tried now", Act.HOLD: "held", Act.RELEASE: "released", Act.DROP: "dropped"}
-_NEEDS_CHOICE = {Act.HOLD, Act.DROP}
+_NEEDS_CHOICE = frozenset({"hold", "drop"})
 """With no FILTER these do not mean the whole queue: an empty variable in a script must not stop or lose all mail."""
 
 _COLUMNS = ("id", "sender", "recipient", "state", "age", "size", "tries", "next", "last reply")
@@ -55,7 +53,7 @@ def _filter_argument(function: Command) -> Command:
 @json_option
 def list_(chosen: Filter, config: Path | None, as_json: bool) -> None:
     """List waiting recipients, in order of arrival."""
-    loaded = load_or_exit(config)
+    loaded = load_or_exit(config, files=False)
     now = time.time()
     count = 0
     rows: list[tuple[str, ...]] = []
@@ -82,7 +80,7 @@ def list_(chosen: Filter, config: Path | None, as_json: bool) -> None:
 @json_option
 def show(message_id: str, config: Path | None, whole: bool, as_json: bool) -> None:
     """Show one message: envelope, what waits of it, header."""
-    loaded = load_or_exit(config)
+    loaded = load_or_exit(config, files=False)
     message_id = _plain_id(message_id)
     now = time.time()
     with store_errors(), control.open_queue(loaded.config.data_dir) as store:
@@ -99,8 +97,8 @@ def show(message_id: str, config: Path | None, whole: bool, as_json: bool) -> No
         _show(found, now)
 
 
-def _act(act: Act, help_text: str) -> None:
-    @queue.command(act.value, help=help_text, epilog=FILTER_HELP)
+def _act(word: str, help_text: str) -> None:
+    @queue.command(word, help=help_text, epilog=FILTER_HELP)
     @_filter_argument
     @click.option("--all", "everything", is_flag=True, help="The whole queue, when no FILTER is given.")
     @click.option("--reason", default="", metavar="TEXT", help="Why; stands in the journal.")
@@ -108,50 +106,19 @@ def _act(act: Act, help_text: str) -> None:
     @config_option
     @json_option
     def command(chosen: Filter, config: Path | None, **options: Any) -> None:
-        if chosen == Filter() and act in _NEEDS_CHOICE and not options["everything"]:
+        from staffetta.cli.queue_acts import Act, Wish, act  # noqa: PLC0415 - not for the reading verbs
+
+        if chosen == Filter() and word in _NEEDS_CHOICE and not options["everything"]:
             raise click.UsageError("name what with a FILTER, or say --all")
-        loaded = load_or_exit(config)
-        wish = Wish(act, chosen, who_asks(), _text(options["reason"]))
-        _carry_out(loaded.config.data_dir, wish, yes=options["yes"], as_json=options["as_json"])
+        loaded = load_or_exit(config, files=False)
+        wish = Wish(Act(word), chosen, who_asks(), _text(options["reason"]))
+        act(loaded.config.data_dir, wish, yes=options["yes"], as_json=options["as_json"])
 
 
-def _carry_out(data_dir: Path, wish: Wish, *, yes: bool, as_json: bool) -> None:
-    now = time.time()
-    with store_errors():
-        if not yes and not (is_one_message(wish.chosen) and wish.act is not Act.DROP):
-            # Asking may take long: the store is not kept open meanwhile.
-            with control.open_queue(data_dir) as store:
-                before = control.preview(store, wish, now)
-            _announce(wish, before, now)
-            confirm(f"{wish.act.value.capitalize()} {before.recipients}?", yes=yes)
-            now = time.time()
-        with control.open_queue(data_dir) as store:
-            done = control.carry_out(store, wish, now)
-    if as_json:
-        print_json(done)
-    if done.active:
-        say(f"{done.active} left alone: the relay is working on them now; ask again")
-    if not done.touched and not done.active:
-        raise Stop(f"nothing to {wish.act.value} matches", exits.NOTHING_MATCHED)
-    say(f"{done.touched} {_DONE[wish.act]}.")
-    if not done.touched:
-        click.get_current_context().exit(exits.TEMPORARY)
-
-
-def _announce(wish: Wish, before: Preview, now: float) -> None:
-    if not before.recipients or before.oldest is None:
-        raise Stop(f"nothing to {wish.act.value} matches", exits.NOTHING_MATCHED)
-    say(f"{before.recipients} to {wish.act.value}, the oldest {span(now - before.oldest.timestamp())} old:")
-    for one in before.samples:
-        say(f"  {one.id}  {safe(one.sender) or '<>'} -> {safe(one.recipient)}  {one.state.value}")
-    if before.recipients > len(before.samples):
-        say(f"  and {before.recipients - len(before.samples)} more")
-
-
-_act(Act.RETRY, "Try again now, without waiting for the next time.")
-_act(Act.HOLD, "Stop until released.")
-_act(Act.RELEASE, "Let what is held go on.")
-_act(Act.DROP, "Remove for good; nobody is told.")
+_act("retry", "Try again now, without waiting for the next time.")
+_act("hold", "Stop until released.")
+_act("release", "Let what is held go on.")
+_act("drop", "Remove for good; nobody is told.")
 
 
 def _row(entry: QueueEntry, now: float) -> tuple[str, ...]:

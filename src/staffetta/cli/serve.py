@@ -18,7 +18,7 @@ from staffetta.cli.options import config_option, load_or_exit
 def run(config: Path | None) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP re-reads the configuration."""
     loaded = load_or_exit(config)
-    from staffetta.app import serve  # noqa: PLC0415
+    from staffetta.app.serve import serve  # noqa: PLC0415
 
     sys.exit(serve(loaded))
 

@@ -31,10 +31,8 @@ def store_errors() -> Iterator[None]:
         raise Stop(str(error), exits.PROBLEM) from error
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Return when it is to be done: `--yes`, or a person at the terminal says so. Else the verb ends."""
-    if yes:
-        return
+def confirm(question: str) -> None:
+    """Return when a person at the terminal says yes; else the verb ends. For `--yes`, do not call it."""
     if not sys.stdin.isatty():
         raise Stop("nothing was done: there is no terminal to ask on; add --yes to do it", exits.USAGE)
     if not click.confirm(question, err=True):

@@ -21,7 +21,7 @@ from staffetta.control.journey import journey
 @json_option
 def trace(name: str, config: Path | None, as_json: bool) -> None:
     """The journey of a message, accepted or refused: all that is known of it, oldest first."""
-    loaded = load_or_exit(config)
+    loaded = load_or_exit(config, files=False)
     with store_errors():
         events = journey(loaded.config.data_dir, name)
     if not events:

@@ -46,11 +46,18 @@ class Problems(msgspec.Struct, frozen=True):
 
 
 def load(
-    path: Path, environ: Mapping[str, str], *, machine_name: str | None = None, now: float | None = None
+    path: Path,
+    environ: Mapping[str, str],
+    *,
+    machine_name: str | None = None,
+    now: float | None = None,
+    files: bool = True,
 ) -> Loaded | Problems:
     """Read, check and complete the file at `path`. Raises nothing for what stands in the file.
 
     `machine_name` is the default of `hostname` (the system's own when None), `now` the time for certificates.
+    Without `files`, certificates, keys and accounts that the file names are not looked at: commands on the store need
+    none of them, and who runs one need not be able to read them.
     """
     path = Path(path)
     try:
@@ -73,12 +80,13 @@ def load(
     reader = Reader(positions(text.replace("\r\n", "\n")), path.name, path.absolute().parent, environ)
     reader.readable_by_others = readable_by_others(status)
     try:
-        return _judge(reader, data, machine_name or socket.gethostname(), time.time() if now is None else now)
+        moment = (time.time() if now is None else now) if files else None
+        return _judge(reader, data, machine_name or socket.gethostname(), moment)
     except RecursionError:
         return _unreadable(path, "the file nests lists or tables too deeply", "")
 
 
-def _judge(reader: Reader, data: bytes, machine_name: str, now: float) -> Loaded | Problems:
+def _judge(reader: Reader, data: bytes, machine_name: str, now: float | None) -> Loaded | Problems:
     document = parse(reader)
     if document is not None:
         config = build(reader, document, machine_name)

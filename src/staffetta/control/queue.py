@@ -1,6 +1,6 @@
-"""What an operator may ask of the queue and order for it, with and without a running relay.
+"""What an operator may ask of the queue, with and without a running relay.
 
-This module refuses to know SQL and how an answer is printed.
+This module refuses to know SQL and how an answer is printed; orders are queue_acts.
 """
 
 from __future__ import annotations
@@ -9,38 +9,14 @@ import contextlib
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final
-
-import msgspec
 
 from staffetta.control.answer import Answer, moment
 from staffetta.control.filters import route_of
 from staffetta.control.place import as_owner, require
-from staffetta.observe.events import Drop, Hold, Release, Retry, encode
 from staffetta.spool import operator
 from staffetta.spool.contract import State
 from staffetta.spool.operator import Filter, Store, Waiting
-from staffetta.spool.operator_acts import Act, Order, perform
 from staffetta.spool.recovery import STORE_NAME
-
-SAMPLES: Final = 3
-"""Recipients that a preview shows."""
-
-EVENTS: Final[dict[Act, type[Hold | Release | Drop | Retry]]] = {
-    Act.HOLD: Hold,
-    Act.RELEASE: Release,
-    Act.DROP: Drop,
-    Act.RETRY: Retry,
-}
-"""The acts that a command may order, with the event that records each."""
-
-_TOUCHES: Final = {
-    Act.RETRY: frozenset({State.QUEUED, State.DEFERRED}),
-    Act.HOLD: frozenset({State.QUEUED, State.DEFERRED, State.ACTIVE}),
-    Act.RELEASE: frozenset({State.HELD}),
-    Act.DROP: frozenset(State),
-}
-"""The states in which an act means something."""
 
 
 class QueueEntry(Answer, frozen=True, gc=False):
@@ -75,31 +51,6 @@ class QueueMessage(Answer, frozen=True, gc=False):
     header: str
 
 
-class Wish(msgspec.Struct, frozen=True):
-    """What an operator wants done to what the filter chooses; `by` and `reason` go into the journal."""
-
-    act: Act
-    chosen: Filter
-    by: str
-    reason: str = ""
-
-
-class Preview(Answer, frozen=True):
-    """What an act would touch. `oldest` is the earliest arrival among it."""
-
-    recipients: int
-    oldest: datetime | None
-    samples: tuple[QueueEntry, ...]
-
-
-class Acted(Answer, frozen=True, gc=False):
-    """What an act did. `active` were left alone, because the relay is working on them: ask again."""
-
-    act: Act
-    touched: int
-    active: int
-
-
 @contextlib.contextmanager
 def open_queue(data_dir: Path) -> Iterator[Store]:
     """The store, as its owner. Raises place.NothingThere, place.NotAllowed, StoreError."""
@@ -114,7 +65,7 @@ def open_queue(data_dir: Path) -> Iterator[Store]:
 
 def entries(store: Store, chosen: Filter, now: float) -> Iterator[QueueEntry]:
     """The waiting recipients, in order of arrival."""
-    return map(_entry, operator.waiting(store, chosen, now))
+    return map(entry_of, operator.waiting(store, chosen, now))
 
 
 def message(store: Store, message_id: str, now: float) -> QueueMessage | None:
@@ -132,37 +83,13 @@ def message(store: Store, message_id: str, now: float) -> QueueMessage | None:
         found.session,
         found.client,
         found.login,
-        tuple(map(_entry, stored.waiting)),
+        tuple(map(entry_of, stored.waiting)),
         stored.header.decode("utf-8", "replace"),
     )
 
 
-def preview(store: Store, wish: Wish, now: float) -> Preview:
-    """What would be touched now."""
-    count, oldest = 0, float("inf")
-    samples: list[QueueEntry] = []
-    for one in operator.waiting(store, wish.chosen, now):
-        if one.state not in _TOUCHES[wish.act]:
-            continue
-        count += 1
-        oldest = min(oldest, one.received_at)
-        if count <= SAMPLES:
-            samples.append(_entry(one))
-    return Preview(count, moment(oldest) if count else None, tuple(samples))
-
-
-def carry_out(store: Store, wish: Wish, now: float) -> Acted:
-    """Do it, and say so in the journal. Raises SpoolUnavailable; what was done before stays done."""
-    kind, when = EVENTS[wish.act], moment(now)
-
-    def line(message_id: str, recipient: str) -> bytes:
-        return encode(kind(time=when, id=message_id, recipient=recipient, by=wish.by, reason=wish.reason))
-
-    done = perform(store, wish.chosen, Order(wish.act, wish.by, now, line))
-    return Acted(wish.act, done.touched, done.active)
-
-
-def _entry(one: Waiting) -> QueueEntry:
+def entry_of(one: Waiting) -> QueueEntry:
+    """A recipient as operators see it."""
     return QueueEntry(
         one.id,
         one.sender,
