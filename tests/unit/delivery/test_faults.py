@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from staffetta.delivery.transports.smtp import Outbound, SessionRefused
+from staffetta.delivery.transports.smtp import Outbound, SessionRefused, SmtpSession
 from staffetta.mail.outcome import Outcome, Result
 from staffetta.protocol.client_sasl import Credentials
 from staffetta.testing.outgoing import HASTY, PATIENT, message, open_session, outbound, recipients, run
@@ -211,6 +211,23 @@ def test_a_reply_too_many_is_not_the_answer_to_the_dot(stage: str) -> None:
     run(work())
 
 
+@pytest.mark.parametrize("chunk", [0, 5])
+@pytest.mark.parametrize("extensions", [("PIPELINING",), (), ("PIPELINING", "CHUNKING")])
+def test_an_answer_to_the_dot_before_the_dot(extensions: tuple[str, ...], chunk: int) -> None:
+    stage, early = ("rcpt", b"250 Ok\r\n250 2.0.0 Ok: taken\r\n")
+    if not chunk or "CHUNKING" not in extensions:
+        stage, early = ("data", b"354 go on\r\n250 2.0.0 Ok: taken\r\n")
+
+    async def work() -> None:
+        async with Sink(Script(extensions=extensions, faults=(Fault(stage, Kind.REPLY, early),))) as sink:
+            session = await open_session(sink)
+            (outcome,) = await session.send(outbound(CONTENT, chunk=chunk), recipients("a@b.example"))
+            assert short(outcome) == "ds.content"
+            assert not session.reusable
+
+    run(work())
+
+
 async def endless(_: object = None) -> AsyncIterator[bytes]:
     line = b"x" * 998 + b"\r\n"
     while True:
@@ -239,6 +256,25 @@ def test_interrupted_stream(kind: Kind, octets: bytes, expected: str) -> None:
             assert [short(one) for one in outcomes] == [expected, expected]
             assert not session.reusable
             assert not sink.messages
+
+    run(work())
+
+
+def test_gone_before_the_end_is_no_doubt() -> None:
+    async def work() -> None:
+        for extensions in (("PIPELINING",), ("PIPELINING", "CHUNKING")):
+            async with Sink(Script(extensions=extensions)) as sink:
+                session = await open_session(sink)
+
+                async def stream(session: SmtpSession = session, sink: Sink = sink) -> AsyncIterator[bytes]:
+                    yield b"first\r\n"
+                    await sink.stop()
+                    while session.reusable:  # noqa: ASYNC110
+                        await asyncio.sleep(0)
+                    yield b"last\r\n"
+
+                (outcome,) = await session.send(Outbound(message(), None, stream), recipients("a@b.example"))
+                assert short(outcome) == "ds.content"
 
     run(work())
 

@@ -37,6 +37,7 @@ DIALOGUES = {
     "greeting 354": (CLEAR, ["S:354 hello", "= deferred host greeting 451"]),
     "ehlo 421": (CLEAR, [*HELLO, "S:421 bye", "= deferred host ehlo 421"]),
     "ehlo 450": (CLEAR, [*HELLO, "S:450 later", "= deferred host ehlo 450"]),
+    "ehlo 220": (CLEAR, [*HELLO, "S:220 again", "= deferred host ehlo 451"]),
     "ehlo 334": (CLEAR, [*HELLO, "S:334 what", "= deferred host ehlo 451"]),
     "loop in greeting": (CLEAR, ["S:220 Relay.Example ESMTP", "= failed host greeting 554 5.4.6"]),
     "loop in ehlo": (CLEAR, [*HELLO, "S:250 RELAY.example", "= failed host ehlo 554 5.4.6"]),
