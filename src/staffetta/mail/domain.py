@@ -21,6 +21,7 @@ LABEL_OCTETS = 63
 
 _LDH_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _ASCII_UPPER = re.compile(r"[A-Z]")
+_HEXADECIMAL = re.compile(r"0x[0-9a-f]*")
 
 
 class DomainError(ValueError):
@@ -64,13 +65,15 @@ Host = Domain | AddressLiteral
 def parse_domain(text: str) -> Domain:
     """The domain that `text` names. U-labels become A-labels (RFC 5891); a trailing dot is refused, as in SMTP.
 
-    Raises DomainError. All-numeric names such as `1.2.3.4` are refused: they are unbracketed addresses.
+    Raises DomainError. Names that end in a number, such as `1.2.3.4` or `0x7f000001`, are refused: they are
+    unbracketed addresses.
     """
     if text.isascii():
-        name = _ASCII_UPPER.sub(lambda match: match.group().lower(), text)
+        name = _lower(text)
     else:
         try:
-            name = idna.encode(text, uts46=False, std3_rules=True).decode("ascii")
+            # Strict: only "." separates labels, not the ideographic full stop and others that look like it.
+            name = idna.encode(_lower(text), strict=True, uts46=False, std3_rules=True).decode("ascii")
         except (idna.IDNAError, UnicodeError) as error:
             raise DomainError("not a valid internationalised domain name") from error
     if len(name) > DOMAIN_OCTETS:
@@ -78,12 +81,17 @@ def parse_domain(text: str) -> Domain:
     if not _LDH_NAME.fullmatch(name):
         raise DomainError("not a domain name: labels of letters, digits and inner hyphens, separated by dots")
     last_label = name.rpartition(".")[2]
-    if last_label.isdigit():
+    if last_label.isdigit() or _HEXADECIMAL.fullmatch(last_label):
         raise DomainError("an address must stand in brackets")
     for label in name.split("."):
         if label.startswith("xn--"):
             _check_a_label(label)
     return Domain(name)
+
+
+def _lower(text: str) -> str:
+    """ASCII letters only: `str.lower` would turn the Kelvin sign into a `k`."""
+    return _ASCII_UPPER.sub(lambda match: match.group().lower(), text)
 
 
 def _check_a_label(label: str) -> None:
