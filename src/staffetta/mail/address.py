@@ -166,6 +166,14 @@ def _check_utf8_local_part(local_text: str) -> None:
         raise AddressError("local part is not in NFC")
     if any(unicodedata.category(character) in _FORBIDDEN_IN_UTF8 for character in local_text if character > "\x7f"):
         raise AddressError("local part has an invisible or control character")
+    if any(_imitates_syntax(character) for character in local_text if character > "\x7f"):
+        raise AddressError("local part has a character that imitates the syntax of addresses")
+
+
+def _imitates_syntax(character: str) -> bool:
+    """True for a full-width `@` and the like: a program that folds compatibility forms would see another address."""
+    folded = unicodedata.normalize("NFKC", character)
+    return any(one <= "\x7f" and not one.isalnum() for one in folded)
 
 
 __all__ = [
