@@ -2,61 +2,48 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+from contextlib import ExitStack
 
-from bench.peers import Sink, postfix, sink, source, staffetta
+from bench.lanes import Lane, alternate, rate_figures
+from bench.peers import postfix, sink, source, staffetta
+from bench.results import Figure, ratio_figure
 
+TITLE = "End to end"
+METHOD = (
+    "smtp-source sends 4,000 messages of 4 KB over 20 connections, a new one per message, without TLS; a message "
+    "counts when smtp-sink behind the relay has it. Each round runs the null relay (smtp-source straight to "
+    "smtp-sink), Staffetta and Postfix one after the other, each after its predecessor has emptied its queue and come "
+    "to rest. Both relays keep their queue on the same disk, flush before 250, and log every message to a file. "
+    "Postfix has the limits it comes with."
+)
 MESSAGES = 4000
 ROUNDS = 5
+PEER_FACTOR = 5.0
+NULL_FACTOR = 0.25
 
 
-def rate(target: Sink, port: int, messages: int) -> float:
-    """Messages a second from the first connection to the last message in the sink."""
-    before = target.messages
-    begin = time.monotonic()
-    source(port, messages)
-    end = target.wait_until(before + messages, 120)
-    return messages / (end - begin)
+def compare(messages: int = MESSAGES, rounds: int = ROUNDS, without: frozenset[str] = frozenset()) -> dict[str, Lane]:
+    """The lanes by name. `without` leaves out `staffetta` or `postfix`."""
+    with ExitStack() as stack:
+        target = stack.enter_context(sink())
+        lanes = {"null": Lane(target.server, source, target)}
+        if "staffetta" not in without:
+            lanes["staffetta"] = Lane(stack.enter_context(staffetta(target.port)), source, target)
+        if "postfix" not in without:
+            lanes["postfix"] = Lane(stack.enter_context(postfix(target.port)), source, target)
+        alternate(lanes, messages, rounds)
+    return lanes
 
 
-def compare(messages: int = MESSAGES, rounds: int = ROUNDS, peer: bool = True) -> dict[str, list[float]]:
-    rates: dict[str, list[float]] = {"null": [], "staffetta": [], "postfix": []}
-    with sink() as target, staffetta(target.port) as ours:
-        runners: dict[str, Callable[[], float]] = {
-            "null": lambda: rate(target, target.port, messages),
-            "staffetta": lambda: rate(target, ours.port, messages),
-        }
-        if peer:
-            with postfix(target.port) as port:
-                runners["postfix"] = lambda: rate(target, port, messages)
-                _alternate(runners, rates, rounds)
-        else:
-            _alternate(runners, rates, rounds)
-    return rates
+def report(lanes: dict[str, Lane]) -> list[Figure]:
+    figures = rate_figures(lanes)
+    ours = lanes.get("staffetta")
+    if ours is not None:
+        if "postfix" in lanes:
+            figures.append(ratio_figure("staffetta / postfix", ours.rates, lanes["postfix"].rates, PEER_FACTOR))
+        figures.append(ratio_figure("staffetta / null", ours.rates, lanes["null"].rates, NULL_FACTOR))
+    return figures
 
 
-def _alternate(runners: dict[str, Callable[[], float]], rates: dict[str, list[float]], rounds: int) -> None:
-    for number in range(rounds + 1):
-        for name, run in runners.items():
-            value = run()
-            if number:  # the first round warms everybody up
-                rates[name].append(value)
-
-
-def report(rates: dict[str, list[float]]) -> list[str]:
-    lines = [f"{name}: {statistics.median(values):,.0f} messages/s" for name, values in rates.items() if values]
-    for other in ("postfix", "null"):
-        if rates[other]:
-            ratios = [a / b for a, b in zip(rates["staffetta"], rates[other], strict=True)]
-            lines.append(f"staffetta / {other}: {statistics.median(ratios):.2f} (median of {len(ratios)} ratios)")
-    return lines
-
-
-def main() -> list[str]:
+def run() -> list[Figure]:
     return report(compare())
-
-
-if __name__ == "__main__":
-    print("\n".join(main()))

@@ -3,45 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-SBIN = "/usr/sbin:/sbin"
+from bench.processes import (
+    cpu_seconds,
+    first_greeting,
+    free_port,
+    resident_octets,
+    run,
+    spawn,
+    stop,
+    tool,
+    until_quiet,
+)
+from bench.results import Failed
+
 _COUNT = re.compile(rb"mesg=(\d+)")
+COUNTER_PAUSE_SECONDS = 0.005
+"""How often the sink's counter is read: rarely, since reading every line of it would take CPU from who is measured."""
+
+COUNTER_PIPE_OCTETS = 1024 * 1024
 
 
-def tool(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SBIN}")
-    if found is None:
-        raise SystemExit(f"{name} is not installed: run `make system` (Debian package postfix)")
-    return found
+@dataclass(frozen=True)
+class Server:
+    """A running mail server: where it listens, its main process, and what says that nothing waits in its queue."""
 
+    port: int
+    pid: int
+    empty: Callable[[], bool] = lambda: True
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    def settle(self) -> None:
+        """Wait until it has nothing left to do, so that the next to be measured has the machine for itself."""
+        until_quiet(self.pid, self.empty)
 
-
-def wait_for_port(port: int, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
-            probe.settimeout(5)
-            probe.recv(200)
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"nothing answers on port {port}")
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self.pid)
 
 
 class Sink:
@@ -52,48 +61,74 @@ class Sink:
         self.port = port
         self.messages = 0
         self.changed = threading.Condition()
-        self.process = subprocess.Popen(
+        self.process = spawn(
             [tool("smtp-sink"), *user, "-c", f"127.0.0.1:{port}", "1000"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        threading.Thread(target=self._read, daemon=True).start()
-        wait_for_port(port)
-
-    def _read(self) -> None:
         assert self.process.stdout is not None
-        fd = self.process.stdout.fileno()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self.process.stdout, fcntl.F_SETPIPE_SZ, COUNTER_PIPE_OCTETS)
+        self._reading = threading.Thread(target=self._read, args=(self.process.stdout.fileno(),), daemon=True)
+        self._reading.start()
+        try:
+            first_greeting(port)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def server(self) -> Server:
+        return Server(self.port, self.process.pid)
+
+    def _read(self, descriptor: int) -> None:
         tail = b""
-        while data := os.read(fd, 65536):
-            tail = (tail + data)[-200:]
-            found = _COUNT.findall(tail)
+        while data := os.read(descriptor, COUNTER_PIPE_OCTETS):
+            tail = tail[-200:] + data[-400:]
+            found = _COUNT.findall(tail[: tail.rfind(b"\r")])
             if found:
                 with self.changed:
                     self.messages = max(self.messages, int(found[-1]))
                     self.changed.notify_all()
+            time.sleep(COUNTER_PAUSE_SECONDS)
 
     def wait_until(self, count: int, seconds: float) -> float:
+        """When so many had come. Raises Failed."""
         end = time.monotonic() + seconds
         with self.changed:
             while self.messages < count:
                 left = end - time.monotonic()
                 if left <= 0:
-                    raise SystemExit(f"the sink got {self.messages} of {count} messages in {seconds} s")
+                    raise Failed(f"the sink got {self.messages} of {count} messages in {seconds:g} s")
                 self.changed.wait(left)
         return time.monotonic()
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._reading.join(5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 @contextlib.contextmanager
-def sink() -> Iterator[Sink]:
-    one = Sink(free_port())
+def sink(port: int = 0) -> Iterator[Sink]:
+    one = Sink(port or free_port())
     try:
         yield one
     finally:
         one.stop()
+
+
+@contextlib.contextmanager
+def folder(name: str) -> Iterator[Path]:
+    """A directory on the disk where the stores shall lie (TMPDIR chooses it); gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 POSTFIX_MAIN = """
@@ -108,43 +143,64 @@ mynetworks = 127.0.0.0/8
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 relayhost = [127.0.0.1]:{sink}
+# Every message is logged to a file, as with Staffetta.
 maillog_file = {folder}/log
 maillog_file_prefixes = {folder}
+# No DNS: neither side is to wait for a resolver.
 smtp_dns_support_level = disabled
 smtp_host_lookup = native
-smtpd_client_connection_count_limit = 0
 smtpd_peername_lookup = no
+smtpd_client_connection_count_limit = 0
 smtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated, reject
-default_process_limit = 100
 {extra}
 """
+"""Queue, concurrency and process limits are those that Postfix comes with."""
 
 
 @contextlib.contextmanager
-def postfix(sink_port: int, extra: str = "") -> Iterator[int]:
-    """A private Postfix with default queue settings; yields the port of its smtpd."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-postfix-"))
-    folder.chmod(0o755)
-    port = free_port()
-    for name in ("etc", "spool", "data"):
-        (folder / name).mkdir()
-    shutil.chown(folder / "data", "postfix")
+def postfix(sink_port: int, extra: str = "", prepare: Callable[[Path], None] | None = None) -> Iterator[Server]:
+    """A private Postfix that relays everything to the sink. `prepare` gets its directory before it starts."""
+    with folder("postfix") as path:
+        port = free_port()
+        for name in ("etc", "spool", "data"):
+            (path / name).mkdir()
+        if os.getuid() == 0:
+            shutil.chown(path / "data", "postfix")
+        _configure_postfix(path, port, sink_port, extra)
+        if prepare is not None:
+            prepare(path)
+        command = [tool("postfix"), "-c", str(path / "etc")]
+        # `start-fg` keeps the master our child, so that it cannot be forgotten.
+        master = spawn([*command, "start-fg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            first_greeting(port)
+            pid = int((path / "spool/pid/master.pid").read_text())
+            yield Server(port, pid, lambda: _postfix_empty(path / "spool"))
+        except Failed as failure:
+            raise Failed(f"{failure}; Postfix said: {_tail(path / 'log')}") from failure
+        finally:
+            subprocess.run([*command, "stop"], check=False, capture_output=True)
+            stop(master, 10)
+
+
+def _configure_postfix(path: Path, port: int, sink_port: int, extra: str) -> None:
     distributed = Path("/usr/share/postfix/master.cf.dist")
     master = (distributed if distributed.exists() else Path("/etc/postfix/master.cf")).read_text()
     master = re.sub(r"(?m)^smtp\s+inet.*$", f"127.0.0.1:{port} inet n - n - - smtpd", master)
     master = re.sub(r"(?m)^(\S+\s+(?:inet|unix)\s+\S+\s+\S+\s+)y", r"\1n", master)
-    if "postlogd" not in master:
+    if not re.search(r"(?m)^postlog\s", master):
         master += "postlog unix-dgram n - n - 1 postlogd\n"
-    (folder / "etc" / "master.cf").write_text(master)
-    (folder / "etc" / "main.cf").write_text(POSTFIX_MAIN.format(folder=folder, sink=sink_port, extra=extra))
-    command = [tool("postfix"), "-c", str(folder / "etc")]
-    subprocess.run([*command, "start"], check=True, capture_output=True)
-    try:
-        wait_for_port(port)
-        yield port
-    finally:
-        subprocess.run([*command, "stop"], check=False, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    (path / "etc" / "master.cf").write_text(master)
+    main = POSTFIX_MAIN.format(folder=path, sink=sink_port, extra=extra)
+    (path / "etc" / "main.cf").write_text(main)
+
+
+def _postfix_empty(spool: Path) -> bool:
+    for name in ("maildrop", "incoming", "active", "deferred"):
+        for _, _, files in os.walk(spool / name):
+            if files:
+                return False
+    return True
 
 
 STAFFETTA = """
@@ -170,62 +226,102 @@ format = "json"
 """
 
 
-class Relay:
-    """A running Staffetta."""
+def staffetta_command() -> str:
+    """The command beside the interpreter that runs us."""
+    return str(Path(sys.executable).parent / "staffetta")
 
-    def __init__(self, folder: Path, port: int, config: str) -> None:
-        self.folder = folder
+
+class Relay:
+    """A running Staffetta. `started` is when its process began, `greeted` when it first said 220."""
+
+    def __init__(self, path: Path, port: int) -> None:
+        self.folder = path
         self.port = port
-        (folder / "staffetta.toml").write_text(config)
-        self.log = (folder / "log").open("ab")
-        self.process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "staffetta"), "run", "-c", str(folder / "staffetta.toml")],
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
+        self.config = path / "staffetta.toml"
+        self.log = path / "log"
+        self.started = time.monotonic()
+        with self.log.open("ab") as output:
+            self.process = spawn(
+                [staffetta_command(), "run", "-c", str(self.config)], stdout=output, stderr=subprocess.STDOUT
+            )
         try:
-            wait_for_port(port)
-        except SystemExit:
-            print((folder / "log").read_text()[-2000:], file=sys.stderr)
+            self.greeted = first_greeting(port, pause=0.01)
+        except BaseException as error:
             self.stop()
+            if isinstance(error, Failed):
+                raise Failed(f"{error}; Staffetta said: {_tail(self.log)}") from error
             raise
 
-    def memory(self) -> int:
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def memory(self, field: str = "VmRSS") -> int:
         """Resident octets."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().split("\n"):
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        raise SystemExit("no memory figure")
+        return resident_octets(self.pid, field)
+
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self.pid)
+
+    def settle(self) -> None:
+        """Wait until it has nothing left to do."""
+        until_quiet(self.pid)
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(40)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
+        stop(self.process)
 
 
 @contextlib.contextmanager
-def staffetta(sink_port: int, template: str = STAFFETTA, extra: str = "") -> Iterator[Relay]:
-    folder = Path(tempfile.mkdtemp(prefix="bench-staffetta-"))
-    port = free_port()
-    relay = Relay(folder, port, template.format(folder=folder, port=port, sink=sink_port, extra=extra))
-    try:
-        yield relay
-    finally:
-        relay.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+def staffetta(
+    sink_port: int, template: str = STAFFETTA, extra: str = "", prepare: Callable[[Path], None] | None = None
+) -> Iterator[Relay]:
+    """A Staffetta that relays everything to the sink. `prepare` gets its directory before it starts."""
+    with folder("staffetta") as path:
+        port = free_port()
+        config = template.format(folder=path, port=port, sink=sink_port, extra=extra)
+        (path / "staffetta.toml").write_text(config)
+        if prepare is not None:
+            prepare(path)
+        relay = Relay(path, port)
+        try:
+            yield relay
+        finally:
+            relay.stop()
 
 
 def source(port: int, messages: int, connections: int = 20, octets: int = 4096) -> None:
     """smtp-source: a new connection per message."""
-    subprocess.run(
-        [
-            tool("smtp-source"),
-            *("-s", str(connections), "-m", str(messages), "-l", str(octets)),
-            *("-f", "sender@source.example", "-t", "recipient@target.example", f"127.0.0.1:{port}"),
-        ],
-        check=True,
-    )
+    command = [
+        tool("smtp-source"),
+        *("-s", str(connections), "-m", str(messages), "-l", str(octets)),
+        *("-f", "sender@source.example", "-t", "recipient@target.example", f"127.0.0.1:{port}"),
+    ]
+    run(command, 120)
+
+
+def send_one(port: int, recipient: str, seconds: float = 10.0) -> None:
+    """One small message over a plain dialogue; returns after the 250 that follows the dot."""
+    with socket.create_connection(("127.0.0.1", port), seconds) as connection, connection.makefile("rb") as replies:
+        _expect(replies.readline, b"220")
+        for line, code in (
+            (b"EHLO client.example", b"250"),
+            (b"MAIL FROM:<sender@source.example>", b"250"),
+            (b"RCPT TO:<%s>" % recipient.encode(), b"250"),
+            (b"DATA", b"354"),
+            (b"Subject: fresh\r\n\r\nHello.\r\n.", b"250"),
+            (b"QUIT", b"221"),
+        ):
+            connection.sendall(line + b"\r\n")
+            _expect(replies.readline, code)
+
+
+def _expect(readline: Callable[[], bytes], code: bytes) -> None:
+    line = readline()
+    while line[3:4] == b"-":
+        line = readline()
+    if line[:3] != code:
+        raise Failed(f"expected {code.decode()}, got {line!r}")
+
+
+def _tail(path: Path) -> str:
+    return path.read_text(errors="replace")[-1500:].strip() if path.exists() else "nothing"

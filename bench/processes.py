@@ -1,0 +1,135 @@
+"""Processes that a benchmark starts: they end with it, also when it is killed, and say what they cost.
+
+Each runs in its own session, so that Ctrl-C reaches the benchmark alone and it can clean up in order; and the kernel
+kills it when the benchmark dies without cleaning up (`setpriv --pdeathsig`, where util-linux has it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.results import Failed, Missing
+
+SBIN = "/usr/sbin:/sbin"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@cache
+def tool(name: str, package: str = "postfix") -> str:
+    """The path of a program. Raises Missing."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SBIN}")
+    if found is None:
+        raise Missing(f"{name} is not installed (Debian package {package})")
+    return found
+
+
+@cache
+def _bound_to_us() -> tuple[str, ...]:
+    found = shutil.which("setpriv")
+    if found is None:
+        return ()
+    options = subprocess.run([found, "--help"], capture_output=True, check=False).stdout
+    return (found, "--pdeathsig", "KILL") if b"--pdeathsig" in options else ()
+
+
+def spawn(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process that does not outlive us."""
+    return subprocess.Popen([*_bound_to_us(), *command], start_new_session=True, stdin=subprocess.DEVNULL, **options)
+
+
+def run(command: Sequence[str], seconds: float, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run to the end, `seconds` at most. Raises Failed with what it said."""
+    with spawn(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{Path(command[0]).name} did not end within {seconds:g} s") from None
+        finally:
+            if process.poll() is None:
+                process.kill()
+    if process.returncode:
+        raise Failed(f"{Path(command[0]).name} ended with {process.returncode}: {(err or out).decode()[-500:].strip()}")
+    return subprocess.CompletedProcess(list(command), process.returncode, out, err)
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float = 40.0) -> None:
+    """Ask it to end, then make it."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def first_greeting(port: int, seconds: float = 20.0, pause: float = 0.05) -> float:
+    """When a server first greeted (220). Raises Failed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
+            probe.settimeout(5)
+            if probe.recv(200)[:3] == b"220":
+                greeted = time.monotonic()
+                probe.sendall(b"QUIT\r\n")
+                probe.recv(200)
+                return greeted
+        time.sleep(pause)
+    raise Failed(f"nothing answers on port {port}")
+
+
+def family(pid: int) -> list[int]:
+    """The process and its children."""
+    children = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += [int(word) for word in (task / "children").read_text().split()]
+    return [pid, *children]
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU of a process and its children, the ended ones too."""
+    ticks = 0
+    for number, one in enumerate(family(pid)):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11 : 13 if number else 15])
+    return ticks / TICKS
+
+
+def resident_octets(pid: int, field: str = "VmRSS") -> int:
+    """Resident memory; `VmHWM` is its peak."""
+    for line in Path(f"/proc/{pid}/status").read_text().split("\n"):
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise Failed("no memory figure")
+
+
+def until_quiet(pid: int, idle: Callable[[], bool] = lambda: True, seconds: float = 20.0) -> None:
+    """Wait until nothing is left to do: `idle` agrees, and the process burns no CPU. Raises Failed."""
+    end = time.monotonic() + seconds
+    before = cpu_seconds(pid)
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        now = cpu_seconds(pid)
+        if now - before <= 1 / TICKS and idle():
+            return
+        before = now
+    raise Failed("work is left over from the last round")
