@@ -46,11 +46,7 @@ def test_lookup_is_the_index(block: bytes) -> None:
     assert b"".join(field.raw for field in header.fields) == block
     for name in (b"from", b"sender", b"received", b"bcc", b"message-id"):
         # The fast way (searching) and the thorough one (splitting) find the same fields.
-        thorough = [
-            field
-            for field in header.fields
-            if field.value_at and field.raw[: field.value_at - 1].rstrip(b" \t").lower() == name
-        ]
+        thorough = [field for field in header.fields if field.name == name and field.is_found]
         assert Header(block).all(name) == thorough
         assert Header(block).count(name) == len(thorough)
     assert Header(block).well_formed == (not header.problems)
@@ -130,6 +126,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "at signs": lambda: b"From: " + b"@" * 262_000,
     "continuations that look like From": lambda: b"X: y" + b"\r\n from:@" * 29_000,
     "signatures that fold From": lambda: b"DKIM-Signature: h=\r\n From:a@\r\n" * 2000,
+    "disguises that differ": lambda: b"".join(b"From : %d\r\nFr om : %d\r\n" % (n, n) for n in range(1000)),
     "no field at all": lambda: b"hello\r\n" * 2000,
     "empty names": lambda: b": x\r\n" * 2000,
     "names of attributes": lambda: b"__class__: x\r\n__proto__: y\r\nheaders: z\r\nself: a\r\nget: b\r\n: c\r\n" * 300,

@@ -19,8 +19,8 @@ from staffetta.message.header import Field, Header, HeaderProblem
 EXAMINED_FIELDS: Final = 16
 """How many fields of one name are parsed. More than one From is a problem anyway; that many Resent-From are too."""
 
-EXAMINED_OCTETS: Final = 128 * 1024
-"""How much of a header is parsed for addresses altogether."""
+EXAMINED_OCTETS: Final = 16 * 1024
+"""How much is parsed of several fields of one name."""
 
 SEVERAL_FIELDS: Final = "several_fields"
 SEVERAL_ADDRESSES: Final = "several_addresses"
@@ -81,7 +81,7 @@ def identity_facts(header: Header) -> HeaderIdentity:
     fields = header.all(b"from")
     hidden = header.disguised(b"from")
     if hidden:
-        fields += [field for field in hidden if field not in fields]
+        fields += [field for field in hidden if not field.is_found]
     author = _read(fields, several=False)
     sender = _claim(header, (b"sender",), several=False)
     resent = _claim(header, (b"resent-from", b"resent-sender"), several=True)
@@ -106,7 +106,7 @@ def _claim(header: Header, names: tuple[bytes, ...], *, several: bool) -> _Claim
         hidden += header.disguised(name)
     if not fields and not hidden:
         return _NOTHING
-    claim = _read(fields + [field for field in hidden if field not in fields], several=several)
+    claim = _read(fields + [field for field in hidden if not field.is_found], several=several)
     return msgspec.structs.replace(claim, problem=DISGUISED) if hidden else claim
 
 

@@ -32,9 +32,9 @@ _WELL_FORMED = re.compile(
 )
 _BLANK_FOLD = re.compile(rb"\r\n[ \t]++\r\n")
 _BARE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
+_TO_COLON = re.compile(rb"[ \t]++:")
 _CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_COLON: Final = 58
-_WHITE: Final = (32, 9)
 
 
 class HeaderProblem(StrEnum):
@@ -73,6 +73,11 @@ class Field(msgspec.Struct, frozen=True, gc=False):
     def is_plain(self) -> bool:
         """True when the name is written as everybody writes it: printable ASCII directly before the colon."""
         return self.raw[: self.value_at - 1].lower() == self.name and bool(self.name)
+
+    @property
+    def is_found(self) -> bool:
+        """True when a look-up by name finds it: nothing but white space between the name and the colon."""
+        return self.raw[: self.value_at - 1].rstrip(b" \t").lower() == self.name and bool(self.name)
 
 
 def unfold(value: bytes) -> bytes:
@@ -175,34 +180,24 @@ class Header:
         at = lower.find(key, start)
         while at >= 0:
             after = at + size
-            while lower[after : after + 1] in {b" ", b"\t"}:
-                after += 1
-            if lower[after : after + 1] == b":":
+            if lower.startswith(b":", after) or _TO_COLON.match(lower, after):
                 return at
             at = lower.find(key, after)
         return -1
 
     def _end(self, start: int) -> int:
         """Where in `block` the field that starts at `start` ends, its CRLF included."""
-        block = self.block
-        end = block.find(b"\r\n", start)
-        while end >= 0:
-            if end + 2 >= len(block) or block[end + 2] not in _WHITE:
-                return end + 2
-            end = block.find(b"\r\n", end + 2)
-        return len(block)
+        match = _FIELD_END.search(self.block, start)
+        return match.end() if match else len(self.block)
 
 
 def _raw_fields(block: bytes) -> Iterator[bytes]:
     start = 0
-    size = len(block)
-    while start < size:
-        end = block.find(b"\r\n", start)
-        while end >= 0 and end + 2 < size and block[end + 2] in _WHITE:
-            end = block.find(b"\r\n", end + 2)
-        end = size if end < 0 else end + 2
-        yield block[start:end]
-        start = end
+    for match in _FIELD_END.finditer(block):
+        yield block[start : match.end()]
+        start = match.end()
+    if start < len(block):
+        yield block[start:]
 
 
 def _problems(block: bytes, fields: tuple[Field, ...]) -> Iterator[HeaderProblem]:
@@ -230,7 +225,7 @@ def _name_problem(field: Field) -> HeaderProblem:
         return HeaderProblem.NOT_A_FIELD
     if not field.name:
         return HeaderProblem.EMPTY_NAME
-    if field.raw[: field.value_at - 1].rstrip(b" \t").lower() == field.name and field.name.isascii():
+    if field.is_found and field.name.isascii():
         return HeaderProblem.SPACE_BEFORE_COLON
     return HeaderProblem.ODD_NAME
 

@@ -306,6 +306,7 @@ def test_big_originals_come_back_as_headers() -> None:
 def test_quoted_printable_round_trip(data: bytes) -> None:
     encoded = quoted_printable(data)
     assert max(map(len, encoded.split(b"\r\n"))) <= 76
+    assert not [line for line in encoded.split(b"\r\n") if line[-1:] in {b" ", b"\t"}]
     message = email.message_from_bytes(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + encoded)
     assert message.get_payload(decode=True) == data
 
@@ -319,6 +320,6 @@ def test_pieces_lose_no_word() -> None:
 
 
 def test_one_line() -> None:
-    assert on_one_line("a\tb\r\nc\x85ü\ud800", utf8=True, limit=99) == "a b??c?ü?"
+    assert on_one_line("a\tb\r\nc\x85ü\ud800\u2028\u2029", utf8=True, limit=99) == "a b??c?ü???"
     assert on_one_line("aü\x7f", utf8=False, limit=99) == "a??"
     assert on_one_line("abc", utf8=False, limit=2) == "ab"

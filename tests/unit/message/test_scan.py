@@ -51,6 +51,11 @@ def test_boundary_at_every_split(content: bytes, block: bytes, eight_bit: tuple[
     assert facts(scan(*[content[at : at + 1] for at in range(len(content))])) == facts(whole)
 
 
+def test_eight_bit_far_behind_a_header_in_two_blocks() -> None:
+    one = scan(b"A: b\r", b"\n\r\n" + b"x" * (HEADER_OCTETS + 100) + b"\xff")
+    assert (one.header_eight_bit, one.body_eight_bit) == (False, True)
+
+
 def test_the_header_is_known_as_soon_as_it_ends() -> None:
     one = Scan()
     one.feed(b"A: b\r\n\r")
