@@ -20,6 +20,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "queue": ("staffetta.cli.queue", "What waits, and what to do with it."),
     "trace": ("staffetta.cli.trace", "The journey of a message, accepted or refused."),
     "lookup": ("staffetta.cli.lookup", "Ask DNS as the relay does."),
+    "help": ("staffetta.cli.help", "Explain a code such as C103."),
 }
 
 
@@ -34,7 +35,8 @@ class Verbs(click.Group):
         """Import the verb's module."""
         if cmd_name not in VERBS:
             return None
-        command = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
+        name = "help_" if cmd_name == "help" else cmd_name
+        command = getattr(importlib.import_module(VERBS[cmd_name][0]), name)
         return cast(click.Command, command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

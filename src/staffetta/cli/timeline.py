@@ -121,7 +121,7 @@ _SENTENCES: Final[dict[str, Callable[[Event], str]]] = {
 
 def _below(event: Event) -> Iterator[str]:
     """What was said, and why, on lines of their own."""
-    word = event.get("event")
+    word = _text(event.get("event"))
     if word not in _SENTENCES:
         return
     if (reply := _text(event.get("reply"))) and word != "deliver":

@@ -1,0 +1,23 @@
+"""`help`: what a configuration code means, without a network; with no code, all verbs."""
+
+from __future__ import annotations
+
+import click
+
+from staffetta.cli import exits
+from staffetta.cli.output import Stop, line
+from staffetta.config.codes import CODES
+
+
+@click.command("help")
+@click.argument("code", required=False)
+@click.pass_context
+def help_(ctx: click.Context, code: str | None) -> None:
+    """Explain a code such as C103, or list the verbs."""
+    if code is None:
+        line(ctx.find_root().get_help())
+        return
+    found = CODES.get(code.upper())
+    if found is None:
+        raise Stop(f"there is no code {code}; codes stand in what config check prints", exits.NOTHING_MATCHED)
+    line(f"{code.upper()}  {found.level.value}: {found.title}\n\n{found.explanation}")

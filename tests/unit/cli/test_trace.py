@@ -1,0 +1,68 @@
+"""`trace`: the journey, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from staffetta.cli.timeline import timeline
+
+
+@pytest.mark.parametrize("name", ["GONE", "lower", "gone@x", "<gone@x>"])
+def test_events_oldest_first_as_they_were_written(relay: Any, name: str) -> None:
+    named = {"GONE": relay.GONE, "lower": relay.GONE.lower()}.get(name, name)
+    events = relay.lines("trace", named)
+    assert [event["event"] for event in events] == ["refuse", "accept", "deliver"]
+    assert list(events[2]) == ["schema", "event", "time", "id", "recipient", "reply"]
+    assert [event["time"] for event in events] == sorted(event["time"] for event in events)
+
+
+def test_the_timeline_says_it_in_words(relay: Any) -> None:
+    lines = relay.run("trace", relay.GONE).stdout.split("\n")
+    text = "\n".join(lines)
+    assert lines[0].endswith(" UTC")
+    assert "accept         <> -> ben@x.example, 2.0 KiB, client 192.0.2.1, Message-ID gone@x" in text
+    assert "checks: spf pass" in text
+    assert "because: unknown recipient - no such\\u202e account" in text
+    assert f"message {relay.GONE}" in lines
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+def test_hostile_text_never_reaches_the_terminal(relay: Any, json_too: bool) -> None:
+    result = relay.run("trace", relay.GONE, *(["--json"] if json_too else []))
+    assert "\\u202e" in result.stdout
+    assert [c for c in result.stdout if not c.isprintable() and c != "\n"] == []
+
+
+@pytest.mark.parametrize("name", ["nobody@x", "x" * 26, "0" * 26, "", "\udcff", "' OR 1=1 --", "\x1b[31m"])
+def test_nothing_found_is_3(relay: Any, name: str) -> None:
+    result = relay.run("trace", name)
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert "\x1b" not in result.stderr
+
+
+def test_no_store_is_3(place: Any) -> None:
+    assert place.run("trace", "x").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"event": "unreadable", "line": "\x1b"},
+        {"event": None, "time": None},
+        {"event": ["x"], "time": 7},
+        {"event": "accept", "time": "soon", "recipients": 5, "size": "large", "checks": ["x"]},
+        {"event": "attempt", "seconds": "1", "recipient": None},
+        {"event": "defer", "next_attempt_at": 7, "in_doubt": "yes"},
+        {"event": "refuse", "sender": {"a": "\u202e"}},
+        {"event": "accept", "time": "2026-01-01T00:00:00", "recipients": [None, 1]},
+        {"event": "future", "time": "2026-01-01T00:00:00+05:00", "new\x1b": "field"},
+    ],
+)
+def test_whatever_stands_in_the_journal_becomes_safe_lines(event: dict[str, Any]) -> None:
+    lines = list(timeline([event, event]))
+    assert lines
+    assert all(line.isprintable() for line in lines)
