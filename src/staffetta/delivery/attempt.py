@@ -17,7 +17,7 @@ from staffetta.delivery.courier import Report, Try
 from staffetta.delivery.road import Families, Road
 from staffetta.delivery.transports.lmtp import LmtpSession
 from staffetta.delivery.transports.smtp import Outbound, SessionRefused, SessionSettings, SessionStale, SmtpSession
-from staffetta.dns.mx import LOOKUP_FAILED, Nowhere, OwnIdentity, Shuffle, find_addresses, find_hosts
+from staffetta.dns.mx import LOOKUP_FAILED, LOOP, Nowhere, OwnIdentity, Shuffle, find_addresses, find_hosts
 from staffetta.dns.resolver import Resolver, Unavailable
 from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.mail.reply import Reply, reply
@@ -40,13 +40,14 @@ NO_ADDRESS: Final = reply(450, "4.4.4", "the mail server has no address")
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What every courier uses."""
+    """What every courier uses. `is_own_door` tells, of the peer's and our end, that we have connected to ourselves."""
 
     spool: Spool
     resolver: Resolver
     connector: Callable[[tuple[str, ...]], Connector]
     guard: Callable[[str], str | None]
     own: OwnIdentity
+    is_own_door: Callable[[Endpoint, Endpoint], bool]
     shuffle: Shuffle
     families: Families
     session_settings: Callable[[Road, TlsLevel, str], SessionSettings]
@@ -140,6 +141,9 @@ class NetworkCourier:
             channel = await connector.connect(endpoints, deadline=begun + CONNECT_SECONDS, guard=guard)
         except ConnectFailed as failure:
             raise SessionRefused(_connect_outcome(failure)) from failure
+        if tools.is_own_door(channel.peer, channel.local):
+            channel.abort()
+            raise SessionRefused(_local(Result.FAILED, Scope.HOST, LOOP, "connect"))
         self._endpoint = channel.peer
         self._host = target.host
         tools.families.worked(target.host, channel.peer.address)

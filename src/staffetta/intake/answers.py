@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from staffetta.intake import authentication
-from staffetta.intake.accept import accept, judge_content
+from staffetta.intake.accept import accept
+from staffetta.intake.judgement import judge_content, judge_sender
 from staffetta.intake.transaction import Transaction
-from staffetta.mail.address import Mailbox, Postmaster
-from staffetta.mail.reply import Reply, reply
-from staffetta.policy.door import Client, Role
-from staffetta.policy.relay import Place, may_reach, may_send
+from staffetta.mail.address import Postmaster
+from staffetta.mail.reply import reply
+from staffetta.policy.door import Client
+from staffetta.policy.relay import may_reach, may_send
 from staffetta.policy.verdict import Refusal
 from staffetta.protocol import events as said
 from staffetta.protocol.server import ServerConnection
@@ -49,7 +50,7 @@ def mail_from(session: Session, event: said.MailFrom, core: ServerConnection) ->
     if isinstance(allowed, Refusal):
         session.refuse("mail", allowed, sender=event.sender.reverse_path)
         return
-    verdict = session.judge_sender(event.sender.reverse_path, client)
+    verdict = judge_sender(session, event.sender.reverse_path, client)
     if isinstance(verdict, Refusal):
         session.refuse("mail", verdict, sender=event.sender.reverse_path)
         return
@@ -90,7 +91,7 @@ def content(session: Session, event: said.Content, core: ServerConnection) -> No
         return
     session.content_octets += len(event.data)
     if transaction.content(event.data):
-        session.later_unanswered(transaction.store(session.house.spool))
+        session.pause_for(transaction.store(session.house.spool))
 
 
 def content_end(session: Session, event: said.ContentEnd, core: ServerConnection) -> None:
@@ -98,14 +99,16 @@ def content_end(session: Session, event: said.ContentEnd, core: ServerConnection
     session.content_began = 0.0
     transaction = session.transaction
     assert transaction is not None  # noqa: S101 - see rcpt_to
-    transaction.end_content()
-    refusal = judge_content(session, transaction, event.problem)
+    scan = transaction.end_content()
+    draft = transaction.draft
+    assert draft is not None  # noqa: S101 - content began with it
+    refusal = judge_content(session, transaction, scan, event.problem)
     if refusal is not None:
+        session.refuse("data", refusal)
         session.drop_transaction()
-        session.refuse("data", refusal, transaction=transaction)
         return
     session.transaction = None
-    accept(session, transaction)
+    session.answer_by(accept(session, transaction, scan, draft))
 
 
 def reset(session: Session, event: said.Reset, core: ServerConnection) -> None:
@@ -128,10 +131,9 @@ def start_tls(session: Session, event: said.StartTls, core: ServerConnection) ->
 
 def violation(session: Session, event: said.Violation, core: ServerConnection) -> None:
     """The core refused by itself; the record says why."""
-    transaction = session.transaction
+    session.note_refusal(event.stage, event.reply, event.rule, event.excerpt)
     if event.ends_transaction:
         session.drop_transaction()
-    session.note_refusal(event.stage, event.reply, event.rule, event.excerpt, transaction)
 
 
 Answer = Callable[[Any, Any, ServerConnection], None]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -15,10 +16,14 @@ from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.mail.identity import IdentitySource
 from staffetta.mail.network import NetworkSet
 from staffetta.observe.events import Event
+from staffetta.policy.acceptance import AcceptanceSettings
 from staffetta.policy.door import Door
 from staffetta.policy.rate import Connections, LoginFailures
 from staffetta.protocol.extensions import ServerSettings
 from staffetta.spool.contract import Claim, Spool
+
+if TYPE_CHECKING:
+    from staffetta.intake.session import Session
 
 BUFFERED_OCTETS = 256 * 1024
 """What a client may send ahead while an answer is pending; then it has to wait."""
@@ -34,7 +39,7 @@ class DoorSettings(msgspec.Struct, frozen=True):
     trust: NetworkSet | None = None
     proxies: NetworkSet | None = None
     idle_seconds: float = 300.0
-    hops: int = 50
+    acceptance: AcceptanceSettings = AcceptanceSettings()
 
     @property
     def name(self) -> str:
@@ -73,3 +78,6 @@ class House(msgspec.Struct):
     monotonic: Callable[[], float]
     random_bytes: Callable[[int], bytes]
     postmaster: Mailbox
+    hostname: str
+    sessions: set[Session]
+    tasks: set[asyncio.Task[None]]

@@ -8,33 +8,28 @@ RFC 5321 sections 3 and 4; deadlines: section 4.5.3.2.7.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
-from staffetta.intake.authentication import Authentication
-from staffetta.intake.door import DoorSettings
-from staffetta.intake.house import House
+from staffetta.intake.answers import ANSWERS
+from staffetta.intake.door import BUFFERED_OCTETS, DoorSettings, House
 from staffetta.intake.transaction import Transaction
+from staffetta.mail.address import ReversePath
 from staffetta.mail.reply import Reply, reply
-from staffetta.net.contract import Endpoint, Stream, TlsFacts
+from staffetta.net.contract import Stream, TlsFacts
 from staffetta.observe.events import Connect, Disconnect, Refuse, encode, moment
+from staffetta.policy.alignment import Rights
 from staffetta.policy.verdict import Refusal
-from staffetta.protocol import events as said
 from staffetta.protocol.proxy import ProxyReader
 from staffetta.protocol.server import ServerConnection
-from staffetta.spool.contract import JournalEntry
+from staffetta.spool.contract import JournalEntry, SpoolUnavailable
 
-OK: Final = reply(250, "2.0.0", "ok")
-SENDER_OK: Final = reply(250, "2.1.0", "sender ok")
-RECIPIENT_OK: Final = reply(250, "2.1.5", "recipient ok")
-GO_AHEAD: Final = reply(354, "", "end with <CRLF>.<CRLF>")
-BYE: Final = reply(221, "2.0.0", "bye")
-TLS_GO: Final = reply(220, "2.0.0", "ready to start TLS")
 TIMEOUT: Final = reply(421, "4.4.2", "timeout, closing")
 STOPPING: Final = reply(421, "4.3.2", "shutting down, try again in a moment")
 TOO_SLOW: Final = reply(421, "4.4.2", "too slow, closing")
 BROKEN: Final = reply(451, "4.3.0", "internal error, try again later")
 EARLY: Final = reply(554, "5.5.1", "you spoke before the greeting")
+EARLY_TALKER: Final = Refusal(EARLY, "early_talker", "octets came before the greeting was sent")
 
 SLOW_GRACE_SECONDS: Final = 60.0
 """How long content may come at any speed."""
@@ -48,33 +43,38 @@ PROXY_SECONDS: Final = 10.0
 HANDSHAKE_SECONDS: Final = 30.0
 """A TLS handshake takes two round trips."""
 
+FOREVER: Final = float("inf")
+
 
 class Session:
     """The handler of one incoming stream (net.contract.StreamHandler)."""
 
     __slots__ = (
         "__weakref__",
-        "authentication",
-        "bytes",
+        "_admitted",
+        "_blocked",
+        "_core",
+        "_proxy",
+        "_received",
+        "_stopping",
+        "_task",
+        "_waiting",
         "client",
         "content_began",
         "content_octets",
-        "core",
         "deadline",
         "door",
+        "esmtp",
         "helo",
         "house",
         "id",
         "login",
-        "paused",
-        "proxy",
+        "opening",
         "reason",
-        "stopping",
+        "rights",
         "stream",
-        "task",
         "transaction",
         "trusted",
-        "waiting",
     )
 
     def __init__(self, stream: Stream, house: House, door: DoorSettings) -> None:
@@ -82,25 +82,29 @@ class Session:
         self.house = house
         self.door = door
         self.id = house.identities.new(house.clock())
-        self.client: Endpoint = stream.peer
+        self.client = stream.peer.address
         self.trusted = False
         self.helo = ""
+        self.esmtp = False
         self.login = ""
-        self.bytes = 0
+        self.rights: Rights | None = None
         self.reason = ""
-        self.core: ServerConnection | None = None
+        self.opening: tuple[bytes, bytes] | None = None
         self.transaction: Transaction | None = None
-        self.authentication: Authentication | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.proxy: ProxyReader | None = None
-        self.waiting = False  # an event waits for its answer: the pump stands still
-        self.paused = False  # the peer reads too slowly: produce nothing more
-        self.stopping = False
         self.content_began = 0.0
         self.content_octets = 0
         self.deadline = house.monotonic() + PROXY_SECONDS
-        if door.proxies is not None and stream.peer.address in door.proxies:
-            self.proxy = ProxyReader()
+        self._core: ServerConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._proxy: ProxyReader | None = None
+        self._received = 0
+        self._admitted = False
+        self._waiting = False  # an event waits for its answer: the pump stands still
+        self._blocked = False  # the client does not read its replies
+        self._stopping = False
+        house.sessions.add(self)
+        if door.proxies is not None and door.proxies.contains(self.client):
+            self._proxy = ProxyReader()
         else:
             self._begin(b"")
 
@@ -108,80 +112,77 @@ class Session:
 
     def bytes_received(self, data: bytes) -> None:
         """Octets from the client."""
-        self.bytes += len(data)
-        core = self.core
+        self._received += len(data)
+        core = self._core
         if core is None:
             self._before_greeting(data)
             return
         core.receive(data)
-        if not self.waiting:
+        if not self._waiting:
             self._pump(core)
-        elif core.buffered > self.door.buffered_octets:
+        elif core.buffered > BUFFERED_OCTETS:
             self.stream.pause_reading()
 
     def peer_finished(self) -> None:
         """The client will send no more: nothing unfinished of it counts."""
-        if self.task is None:
+        if self._task is None and not self._waiting:
             self.reason = self.reason or "the client left"
             self.stream.close()
 
     def tls_established(self, facts: TlsFacts) -> None:
         """Everything said before is forgotten; with implicit TLS the dialogue begins now."""
-        if self.core is None:
+        core = self._core
+        if core is None:
             self._greet()
-        else:
-            self.helo = ""
-            self.transaction = None
-            self.core.tls_started()
+            return
+        self.helo = ""
+        self.opening = None
+        core.tls_started()
         self._touch()
 
     def write_blocked(self, blocked: bool) -> None:
         """A client that does not read its replies gets no more of them."""
-        self.paused = blocked
+        self._blocked = blocked
         if blocked:
             self.stream.pause_reading()
-        else:
+        elif self._core is not None and not self._waiting:
             self.stream.resume_reading()
-            self._resume()
+            self._pump(self._core)
 
     def stream_closed(self, error: Exception | None) -> None:
-        """The stream is gone."""
-        if self.task is not None:
-            self.task.cancel()
-        self._drop_transaction()
+        """The stream is gone. What was being committed goes on: the disk may have it already."""
         house = self.house
-        house.sessions.left(self)
-        if not self.reason and error is not None:
-            self.reason = str(error)
+        house.sessions.discard(self)
+        if self._admitted:
+            house.connections.leave(self.client)
+        self.drop_transaction()
         house.emit(
             Disconnect(
                 time=moment(house.clock()),
                 session=self.id,
                 listener=self.door.name,
-                client=self.client.address,
+                client=self.client,
                 tls=str(self.stream.tls or ""),
-                bytes=self.bytes,
-                reason=self.reason or "quit",
+                bytes=self._received,
+                reason=self.reason or (str(error) if error is not None else "closed"),
             )
         )
 
     # What the house says.
 
-    def expire(self, now: float) -> None:
-        """The deadline passed."""
-        self._say_goodbye(TOO_SLOW if self.content_began else TIMEOUT, "timeout")
-
-    def check_speed(self, now: float) -> None:
-        """Cut off content that trickles in slower than anybody's line."""
-        if self.content_began:
+    def look_at_clock(self, now: float) -> None:
+        """Called every second or so: cut off who is idle, and content that trickles in slower than anybody's line."""
+        if now >= self.deadline:
+            self._say_goodbye(TIMEOUT, "timeout")
+        elif self.content_began and not self._waiting:
             seconds = now - self.content_began
             if seconds > SLOW_GRACE_SECONDS and self.content_octets < seconds * SLOWEST_OCTETS_PER_SECOND:
                 self._say_goodbye(TOO_SLOW, "slower than the minimum data rate")
 
     def stop(self) -> None:
         """The relay stops: say 421 at the next command boundary (RFC 5321 section 3.8)."""
-        self.stopping = True
-        if not self.waiting and self.transaction is None:
+        self._stopping = True
+        if not self._waiting and self.transaction is None:
             self._say_goodbye(STOPPING, "stopping")
 
     # Beginning.
@@ -189,108 +190,210 @@ class Session:
     def _begin(self, received: bytes) -> None:
         """Who the client is stands fast: judge it, then TLS or the greeting."""
         house, door = self.house, self.door
-        self.trusted = door.trust is not None and self.client.address in door.trust
+        self.trusted = door.trust is not None and door.trust.contains(self.client)
         house.emit(
             Connect(
                 time=moment(house.clock()),
                 session=self.id,
                 listener=door.name,
-                client=self.client.address,
+                client=self.client,
                 tls="implicit" if door.implicit_tls else "",
             )
         )
-        refusal = house.sessions.admit(self)
+        refusal = house.connections.enter(self.client)
         if refusal is not None:
             self._turn_away(refusal)
             return
-        if door.implicit_tls:
+        self._admitted = True
+        if door.implicit_tls and door.context is not None:
             self.deadline = house.monotonic() + HANDSHAKE_SECONDS
             self.stream.start_tls(door.context(), server_side=True, received=received)
-            return
-        self._greet()
-        if received:
-            self.core = None
-            self._turn_away(Refusal(EARLY, "early_talker", "octets behind the PROXY header, before the greeting"))
+        elif received:
+            self._turn_away(EARLY_TALKER)
+        else:
+            self._greet()
 
     def _before_greeting(self, data: bytes) -> None:
-        proxy = self.proxy
+        proxy = self._proxy
         if proxy is None:
-            self._turn_away(Refusal(EARLY, "early_talker", "octets before the greeting"))
             return
         found = proxy.feed(data)
         if found is None:
             return
-        self.proxy = None
+        self._proxy = None
         if found.error:
             self.reason = f"PROXY header: {found.error}"
             self.stream.abort()
             return
         if found.source is not None:
-            self.client = found.source
+            self.client = found.source.address
         self._begin(found.rest)
 
     def _greet(self) -> None:
-        core = self.core = ServerConnection(self.door.core, tls=self.stream.tls is not None)
+        core = self._core = ServerConnection(self.door.core, tls=self.stream.tls is not None)
         core.greet()
         self.stream.write(core.take_output())
         self._touch()
 
     def _turn_away(self, refusal: Refusal) -> None:
-        self.refused("connect", refusal)
-        if not self.door.implicit_tls or self.stream.tls is not None:
+        self.note_refusal("connect", refusal.reply, refusal.rule, refusal.reason)
+        if not self.door.implicit_tls:
             self.stream.write(refusal.reply.encode())
         self.reason = refusal.reason
         self.stream.close()
 
+    def begin_tls(self) -> None:
+        """After 220: the rest of this stream is TLS."""
+        core = self._core
+        if core is None or self.door.context is None:
+            raise RuntimeError("STARTTLS at a door without a certificate")
+        self.stream.write(core.take_output())
+        self.deadline = self.house.monotonic() + HANDSHAKE_SECONDS
+        self.transaction = None
+        self.stream.start_tls(self.door.context(), server_side=True)
+
     # The pump.
 
     def _pump(self, core: ServerConnection) -> None:
-        while not (self.waiting or self.paused):
+        while not (self._waiting or self._blocked):
             event = core.next_event()
             if event is None:
                 break
-            HANDLERS[type(event)](self, event, core)
+            ANSWERS[type(event)](self, event, core)
         output = core.take_output()
         if output:
             self.stream.write(output)
         if core.closing:
             self.reason = self.reason or "closed by us"
             self.stream.close()
-        elif self.stopping and not self.waiting and self.transaction is None:
-            self._say_goodbye(STOPPING, "stopping")
-
-    def _resume(self) -> None:
-        core = self.core
-        if core is not None and not (self.waiting or self.paused):
-            self.stream.resume_reading()
+        elif self._waiting:
+            self.deadline = FOREVER  # the client waits for us, not we for it
+        else:
             self._touch()
-            self._pump(core)
+            if self._stopping and self.transaction is None:
+                self._say_goodbye(STOPPING, "stopping")
 
     def _touch(self) -> None:
         self.deadline = self.house.monotonic() + self.door.idle_seconds
 
-    def later(self, work: Coroutine[Any, Any, Reply], done: Callable[[Reply], None] | None = None) -> None:
-        """Answer the current event when `work` has its reply; until then the pump stands still."""
-        self.waiting = True
-        self.deadline = float("inf")  # it waits for us, not we for it
-        self.task = asyncio.create_task(self._wait_for(work))
+    def wait(self) -> None:
+        """The current event will be answered by `answer_later`; until then the pump stands still."""
+        self._waiting = True
 
-    async def _wait_for(self, work: Coroutine[Any, Any, Reply]) -> None:
+    def answer_later(self, answer: Reply) -> None:
+        """The answer to the event that waits."""
+        self._waiting = False
+        core = self._core
+        if core is not None:
+            core.answer(answer)
+            self._go_on(core)
+
+    def answer_by(self, work: Coroutine[Any, Any, Reply]) -> None:
+        """Answer the current event when `work` has its reply."""
+        self._waiting = True
+        self._task = asyncio.get_running_loop().create_task(self._answered(work))
+
+    async def _answered(self, work: Coroutine[Any, Any, Reply]) -> None:
         try:
             answer = await work
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             self.house.report(error)
             answer = BROKEN
-        self.task = None
-        self.answer(answer)
+        self._task = None
+        self.answer_later(answer)
 
-    def answer(self, answer: Reply) -> None:
-        """The answer to the event that waits, from outside the pump."""
-        core = self.core
-        self.waiting = False
+    def pause_for(self, work: Coroutine[Any, Any, None]) -> None:
+        """Take no further event until `work` is done (content goes to disk); a failure refuses the message later."""
+        self._waiting = True
+        self._task = asyncio.get_running_loop().create_task(self._paused(work))
+
+    async def _paused(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except SpoolUnavailable as error:
+            if self.transaction is not None:
+                self.transaction.failed = error
+        except Exception as error:
+            self.house.report(error)
+            if self.transaction is not None:
+                self.transaction.failed = error
+        self._task = None
+        self._waiting = False
+        if self._core is not None:
+            self._go_on(self._core)
+
+    def _go_on(self, core: ServerConnection) -> None:
+        if not self._blocked:
+            self.stream.resume_reading()
+            self._pump(core)
+
+    def _say_goodbye(self, answer: Reply, reason: str) -> None:
+        self.reason = reason
+        if self._core is not None:
+            self.stream.write(answer.encode())
+            self.stream.close()
+        else:
+            self.stream.abort()
+
+    # Refusing.
+
+    def refuse(
+        self, stage: str, refusal: Refusal, *, recipient: str = "", sender: ReversePath | None = None
+    ) -> None:
+        """Answer the current event with a refusal, and keep why."""
+        core = self._core
         if core is None:
-            return
-        core.answer(answer)
-        self._resume()
+            raise RuntimeError("nobody asked")
+        self.note_refusal(stage, refusal.reply, refusal.rule, refusal.reason, recipient=recipient, sender=sender)
+        core.answer(refusal.reply)
+
+    def note_refusal(
+        self,
+        stage: str,
+        answer: Reply | None,
+        rule: str,
+        reason: str,
+        *,
+        recipient: str = "",
+        sender: ReversePath | None = None,
+    ) -> None:
+        """One `refuse` event, in the log and in the journal."""
+        house = self.house
+        now = house.clock()
+        transaction = self.transaction
+        if sender is None and transaction is not None:
+            sender = transaction.claimed_sender
+        message_id = transaction.message_id if transaction is not None and stage == "data" else ""
+        event = Refuse(
+            time=moment(now),
+            session=self.id,
+            stage=stage,
+            client=self.client,
+            sender=None if sender is None else str(sender),
+            recipient=recipient,
+            reply="" if answer is None else str(answer),
+            rule=rule,
+            reason=reason,
+            listener=self.door.name,
+            login=self.login,
+            message_id=message_id,
+        )
+        house.emit(event)
+        house.refusals.add(JournalEntry(encode(event), now, session=self.id, message_id=message_id))
+
+    def drop_transaction(self) -> None:
+        """Forget the transaction and what was stored of it."""
+        transaction, self.transaction = self.transaction, None
+        self.content_began = 0.0
+        if transaction is not None and transaction.draft is not None and transaction.draft.number is not None:
+            task = asyncio.get_running_loop().create_task(_discard(self.house, transaction))
+            self.house.tasks.add(task)
+            task.add_done_callback(self.house.tasks.discard)
+
+
+async def _discard(house: House, transaction: Transaction) -> None:
+    if transaction.draft is not None:
+        try:
+            await house.spool.discard(transaction.draft)
+        except SpoolUnavailable:
+            return  # swept at the next start

@@ -25,6 +25,7 @@ class Transaction:
         "claimed_sender",
         "client",
         "draft",
+        "failed",
         "given",
         "rule",
         "scan",
@@ -43,6 +44,12 @@ class Transaction:
         self._seen: set[Mailbox] = set()
         self.draft: Draft | None = None
         self.scan: Scan | None = None
+        self.failed: Exception | None = None
+
+    @property
+    def message_id(self) -> str:
+        """The Message-ID as far as it is known."""
+        return self.scan.message_id if self.scan is not None else ""
 
     def add(self, recipient: Recipient, mailbox: Mailbox, resolution: Resolution) -> None:
         """A recipient was accepted: it stands for the targets of its resolution, each of them once."""

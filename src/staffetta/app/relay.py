@@ -1,0 +1,155 @@
+"""A running relay: everything that is made from one configuration, started in order and stopped in order.
+
+Order of starting: sockets are bound (ports below 1024 need root), privileges are given up, the store is locked and
+opened, delivery starts, and only then do the doors open. Stopping goes the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Final
+
+from staffetta.accounts.store import AccountStore
+from staffetta.app.doors import doors_of
+from staffetta.app.privileges import account_for, become, private_directory
+from staffetta.app.wiring import Parts, certificate_of, log_settings
+from staffetta.config.schema import Config
+from staffetta.intake.door import DoorSettings
+from staffetta.intake.session import Session
+from staffetta.net.listener import Listener, bind, connections_within, raise_descriptor_limit
+from staffetta.net.stream import TcpStream
+from staffetta.observe.events import Event, Ready, Stopping, moment
+from staffetta.observe.log import EventLog
+from staffetta.observe.metrics import Counters
+from staffetta.spool.recovery import STORE_NAME, AlreadyRunning, RelayLock
+from staffetta.spool.sqlite import SqliteSpool
+
+CLOCK_SECONDS: Final = 1.0
+"""How often the deadlines of all sessions are looked at."""
+
+JOURNAL_SECONDS: Final = 60.0
+"""How often old rows of the journal are removed, JOURNAL_ROWS at most."""
+
+JOURNAL_ROWS: Final = 5000
+DRAIN_SECONDS: Final = 25.0
+"""How long sessions may take to reach a command boundary when the relay stops."""
+
+LOCK_TRIES: Final = 20
+"""A command may hold the lock for an instant: this many times, 50 ms apart."""
+
+
+class Relay:
+    """One relay from start to stop."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.counters = Counters()
+        self.log: EventLog
+        self._listeners: list[Listener] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._parts: Parts
+        self._lock: RelayLock
+        self._spool: SqliteSpool
+        self._accounts: AccountStore
+
+    def emit(self, event: Event) -> None:
+        """Tell everybody who listens; after the event is durable, where it belongs to a transition."""
+        self.log.emit(event)
+        self.counters.observe(event)
+
+    async def start(self) -> None:
+        """Open for business. Raises BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError."""
+        config = self.config
+        descriptors = raise_descriptor_limit()
+        certificate = certificate_of(config)
+        doors = [(settings, bind(where)) for where, settings in doors_of(config, certificate)]
+        account = account_for(config.user)
+        private_directory(config.data_dir, account)
+        become(account)
+        self._lock = await _locked(config)
+        self.log = EventLog(log_settings(config))
+        self._spool = await SqliteSpool.open(config.data_dir / STORE_NAME, time.time)
+        self._accounts = AccountStore.open(config.data_dir)
+        connections = connections_within(descriptors, config.limits.connections)
+        self._parts = Parts(config, self._spool, self._accounts, self.emit, connections)
+        self._parts.dispatcher.start()
+        for settings, sockets in doors:
+            listener = Listener(settings.name, sockets, self._greeter(settings))
+            await listener.start()
+            self._listeners.append(listener)
+        self._tasks = [
+            asyncio.create_task(self._watch_clock(), name="clock"),
+            asyncio.create_task(self._forget_journal(), name="journal"),
+        ]
+        self.emit(Ready(time=moment(time.time()), listeners=self.addresses()))
+
+    def addresses(self) -> tuple[str, ...]:
+        """Every door with its address, `mx 127.0.0.1:25`."""
+        return tuple(f"{listener.name} {endpoint}" for listener in self._listeners for endpoint in listener.endpoints)
+
+    async def stop(self, reason: str) -> None:
+        """Drain: sessions end at a command boundary, deliveries in flight finish, the store closes."""
+        self.emit(Stopping(time=moment(time.time()), reason=reason))
+        for listener in self._listeners:
+            listener.stop()
+        for task in self._tasks:
+            task.cancel()
+        house = self._parts.house
+        for session in list(house.sessions):
+            session.stop()
+        await asyncio.gather(self._parts.dispatcher.stop(), self._sessions_end())
+        await house.refusals.close()
+        if house.tasks:
+            await asyncio.wait(house.tasks, timeout=5)
+        await self._parts.resolver.close()
+        await self._spool.close()
+        self._accounts.close()
+        self._lock.release()
+        self.log.close()
+
+    async def _sessions_end(self) -> None:
+        sessions = self._parts.house.sessions
+        end = time.monotonic() + DRAIN_SECONDS
+        while sessions and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        for session in list(sessions):
+            session.stream.abort()
+        while sessions and time.monotonic() < end + 2:
+            await asyncio.sleep(0.02)
+
+    def _greeter(self, settings: DoorSettings):  # type: ignore[no-untyped-def]
+        parts = self._parts
+
+        def greet(stream: TcpStream) -> Session:
+            return Session(stream, parts.house, settings)
+
+        return greet
+
+    async def _watch_clock(self) -> None:
+        house = self._parts.house
+        while True:
+            await asyncio.sleep(CLOCK_SECONDS)
+            now = house.monotonic()
+            for session in list(house.sessions):
+                session.look_at_clock(now)
+
+    async def _forget_journal(self) -> None:
+        keep = self.config.journal.keep_seconds
+        while True:
+            await asyncio.sleep(JOURNAL_SECONDS)
+            with contextlib.suppress(Exception):
+                await self._spool.expire_journal(time.time() - keep, JOURNAL_ROWS)
+
+
+async def _locked(config: Config) -> RelayLock:
+    for _ in range(LOCK_TRIES):
+        try:
+            return RelayLock.acquire(config.data_dir)
+        except AlreadyRunning as error:
+            taken = error
+            await asyncio.sleep(0.05)
+    raise taken
+
+

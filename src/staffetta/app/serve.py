@@ -1,0 +1,41 @@
+"""`staffetta run`: one relay, until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from staffetta.app.privileges import PrivilegeError
+from staffetta.app.relay import Relay
+from staffetta.config.load import Loaded
+from staffetta.net.listener import BindFailed
+from staffetta.net.loop import Signals, run
+from staffetta.net.tls import CertificateFault
+from staffetta.spool.database import StoreError
+from staffetta.spool.recovery import AlreadyRunning
+
+NOT_ALLOWED = 5
+CANNOT_START = 8
+
+
+def serve(loaded: Loaded) -> int:
+    """Run until SIGTERM or SIGINT; the exit status (0 when it stopped in order)."""
+
+    async def main(signals: Signals) -> int:
+        relay = Relay(loaded.config)
+        try:
+            await relay.start()
+        except (BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, OSError) as error:
+            sys.stderr.write(f"staffetta: cannot start: {error}\n")
+            return NOT_ALLOWED if isinstance(error, PermissionError | PrivilegeError) else CANNOT_START
+        await signals.stop.wait()
+        stopping = asyncio.create_task(relay.stop(signals.reason))
+        hurry = asyncio.create_task(signals.stop_now.wait())
+        await asyncio.wait({stopping, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not stopping.done():
+            return 1
+        await stopping
+        return 0
+
+    return run(main)

@@ -1,0 +1,212 @@
+"""Everything that is made from one configuration, put together. Clock, randomness, resolver and wires are parameters,
+so that the same relay runs on sockets and in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from staffetta.accounts.directory import Directory
+from staffetta.accounts.login import Logins
+from staffetta.accounts.store import AccountStore
+from staffetta.app.couriers import Couriers
+from staffetta.app.directory import local_domains, postmaster_of
+from staffetta.app.roads import Roads
+from staffetta.config.schema import Config
+from staffetta.delivery.attempt import Tools
+from staffetta.delivery.bounce import Notifier
+from staffetta.delivery.dispatch import Dispatcher
+from staffetta.delivery.road import Families, Road
+from staffetta.delivery.settings import DeliverySettings
+from staffetta.delivery.transports.smtp import SessionSettings
+from staffetta.dns.denied import why_denied
+from staffetta.dns.live import LiveResolver, ResolverSettings
+from staffetta.dns.mx import OwnIdentity
+from staffetta.dns.resolver import Resolver
+from staffetta.intake.door import House
+from staffetta.intake.refusals import RefusalJournal
+from staffetta.mail.address import Mailbox
+from staffetta.mail.identity import IdentitySource
+from staffetta.mail.network import NetworkSet, address_number
+from staffetta.net.contract import Endpoint
+from staffetta.net.connect import Connector, ConnectSettings, SocketConnector
+from staffetta.net.tls import ClientContexts, ServerCertificate
+from staffetta.observe.events import Event
+from staffetta.observe.log import LogSettings
+from staffetta.policy.rate import Connections, LoginFailures, LoginLimits
+from staffetta.policy.retry import RetrySettings
+from staffetta.protocol.client_sasl import Credentials
+from staffetta.spool.contract import Spool
+from staffetta.tlspolicy.levels import TlsLevel
+
+
+class World(msgspec.Struct, frozen=True):
+    """What is outside of us. `connector` makes connections from given local addresses (empty: the system's choice)."""
+
+    resolver: Resolver
+    connector: Callable[[tuple[str, ...]], Connector]
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    random: random.Random = msgspec.field(default_factory=random.SystemRandom)
+    random_bytes: Callable[[int], bytes] = os.urandom
+
+
+def live_world(config: Config) -> World:
+    """The real one."""
+    servers = tuple((server.address, server.port) for server in config.dns.servers)
+    connectors: dict[tuple[str, ...], Connector] = {}
+
+    def connector(sources: tuple[str, ...]) -> Connector:
+        found = connectors.get(sources)
+        if found is None:
+            found = connectors[sources] = SocketConnector(ConnectSettings(sources=sources))
+        return found
+
+    return World(LiveResolver(ResolverSettings(servers, config.dns.timeout_seconds)), connector)
+
+
+class Stores(msgspec.Struct, frozen=True):
+    """What survives."""
+
+    spool: Spool
+    accounts: AccountStore
+
+
+class Parts:
+    """The parts of one relay."""
+
+    def __init__(
+        self, config: Config, world: World, stores: Stores, emit: Callable[[Event], None], connections: int
+    ) -> None:
+        self.world = world
+        self.roads = Roads(config)
+        self.directory = Directory(local_domains(config, stores.accounts), stores.accounts.exists, postmaster_of(config))
+        self.identities = IdentitySource(world.random_bytes)
+        retry = _retry(config)
+        notifier = Notifier(stores.spool, config.hostname.ascii, self.identities, self._targets, retry)
+        couriers = Couriers(config, self.roads, self._tools(config, stores.spool), self.directory)
+        settings = DeliverySettings(config.hostname.ascii, retry, postmaster_of(config))
+        self.dispatcher = Dispatcher(
+            stores.spool, settings, couriers.courier, notifier, emit, clock=world.clock, random=world.random
+        )
+        self.dispatcher.limits = self.roads.limits
+        self.dispatcher.destination = self.roads.destination
+        limits = LoginLimits(config.limits.login_failures)
+        self.house = House(
+            spool=stores.spool,
+            directory=self.directory,
+            logins=Logins(stores.accounts),
+            destination=self.roads.destination,
+            outlet=self.dispatcher,
+            identities=self.identities,
+            refusals=RefusalJournal(stores.spool),
+            connections=Connections(connections, config.limits.connections_per_client),
+            login_failures=LoginFailures(limits),
+            emit=emit,
+            report=_report,
+            clock=world.clock,
+            monotonic=world.monotonic,
+            random_bytes=world.random_bytes,
+            postmaster=postmaster_of(config),
+            hostname=config.hostname.ascii,
+            sessions=set(),
+            tasks=set(),
+        )
+
+    def _targets(self, mailbox: Mailbox) -> Sequence[tuple[Mailbox, str]]:
+        """Where a notice to a sender goes."""
+        return [
+            (target.mailbox, target.destination or self.roads.destination(target.mailbox, mailbox))
+            for target in self.directory.resolve(mailbox).targets
+        ]
+
+    def _tools(self, config: Config, spool: Spool) -> Tools:
+        allow = NetworkSet(config.outbound.allow)
+        contexts = ClientContexts()
+        return Tools(
+            spool,
+            self.world.resolver,
+            self.world.connector,
+            lambda address: why_denied(address, allow),
+            OwnIdentity(frozenset({config.hostname.ascii})),
+            _own_doors(config),
+            self.world.random.shuffle,
+            Families(),
+            session_settings(config, contexts),
+        )
+
+
+def session_settings(config: Config, contexts: ClientContexts) -> Callable[[Road, TlsLevel, str], SessionSettings]:
+    """Settings of sessions with next hops, made once for each road, level and host."""
+
+    def make(road: Road, level: TlsLevel, host: str) -> SessionSettings:
+        context = None
+        if level.verified:
+            context = contexts.verified(road.ca)
+        elif level is not TlsLevel.OFF:
+            context = contexts.unverified()
+        name = None if host.startswith("/") or address_number(host) is not None and not level.verified else host
+        return SessionSettings(
+            config.hostname.ascii,
+            level,
+            context,
+            name,
+            Credentials(road.login, road.password) if road.login else None,
+            detect_loop=not road.trusted_target,
+        )
+
+    return make
+
+
+def certificate_of(config: Config) -> ServerCertificate | None:
+    """The certificate of the doors. Raises CertificateFault."""
+    if config.tls is None:
+        return None
+    return ServerCertificate(config.tls.certificate, config.tls.key, report=_complain)
+
+
+def log_settings(config: Config) -> LogSettings:
+    """`[log]`."""
+    log = config.log
+    return LogSettings(log.format.value, log.level.value, log.privacy.value, secrets.token_bytes(16))
+
+
+def _retry(config: Config) -> RetrySettings:
+    queue = config.queue
+    return RetrySettings(
+        tuple(float(seconds) for seconds in queue.retry_seconds),
+        queue.lifetime_seconds,
+        queue.bounce_lifetime_seconds,
+        queue.delay_notice_seconds,
+    )
+
+
+def _own_doors(config: Config) -> Callable[[Endpoint, Endpoint], bool]:
+    """Is this end one of our own doors? Known by address, or by port alone where a door listens on all addresses."""
+    everywhere = {where.port for listen in config.listeners for where in listen.bind if where.host == "*"}
+    exactly = {(where.host, where.port) for listen in config.listeners for where in listen.bind}
+
+    def is_ours(peer: Endpoint, local: Endpoint) -> bool:
+        if (peer.address, peer.port) in exactly:
+            return True
+        # A connection to an address of this machine comes from that same address.
+        return peer.port in everywhere and peer.address == local.address
+
+    return is_ours
+
+
+def _report(error: Exception) -> None:
+    context = {"message": "a session failed; it is closed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _complain(fault: str) -> None:
+    sys.stderr.write(f"staffetta: certificate: {fault}\n")
