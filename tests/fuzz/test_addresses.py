@@ -201,7 +201,7 @@ PIECES = st.sampled_from(
 TEXTS = st.one_of(st.lists(PIECES, max_size=14).map("".join), st.text(max_size=40))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(TEXTS, st.booleans(), st.booleans())
 @example("u@xn--0", True, True)
 def test_any_text(text: str, smtputf8: bool, bracketed: bool) -> None:

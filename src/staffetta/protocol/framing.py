@@ -325,25 +325,30 @@ class ContentFilter:
             # A line may hold CONTENT_LINE_OCTETS before its CRLF.
             end = stretch.rfind(b"\n", max(begin, 0), max(begin + CONTENT_LINE_OCTETS + 2, 0))
             if end < 0:
-                if size - begin < CONTENT_LINE_OCTETS + 2:
-                    break
-                self.add_problem(ContentProblem.LINE_TOO_LONG)
-                begin = stretch.rfind(b"\n") + 1 or size - 1
+                if size - begin >= CONTENT_LINE_OCTETS + 2:
+                    self.add_problem(ContentProblem.LINE_TOO_LONG)
                 break
             begin = end + 1
-        self._line_octets = size - begin
+        end = stretch.rfind(b"\n")
+        # After a line that is too long only "not at a line start" has to be remembered.
+        self._line_octets = min(size - (end + 1 if end >= 0 else begin), CONTENT_LINE_OCTETS + 1)
 
     def finish(self) -> bytes:
         """The end of the message: what is missing for the content to end in CRLF."""
+        if self._line_octets > CONTENT_LINE_OCTETS:
+            self.add_problem(ContentProblem.LINE_TOO_LONG)
         if self._carried_cr:
             self._carried_cr = False
+            self._line_octets += 1
             if not self._normalise:
                 self.add_problem(ContentProblem.BARE_LINE_ENDING)
-            self._line_octets = 1
+                self.octets += 1
         if not self._line_octets:
             return b""
         self._line_octets = 0
         self.octets += 2
+        if self.octets > self._limit:
+            self.add_problem(ContentProblem.TOO_BIG)
         return b"\r\n" if self._problems is None else b""
 
 
