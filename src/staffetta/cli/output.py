@@ -59,6 +59,11 @@ def line(text: str) -> None:
     _write((text + "\n").encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
 
+def record(cells: Sequence[str]) -> None:
+    """One thing on one line, tab separated."""
+    line("\t".join(safe(cell) for cell in cells))
+
+
 def raw(data: bytes) -> None:
     """Octets as they are, for a file or a pipe."""
     _write(data)
@@ -86,7 +91,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     """A table on a terminal; elsewhere one record per line, tab separated, with no head."""
     if not on_terminal():
         for row in rows:
-            line("\t".join(safe(cell) for cell in row))
+            record(row)
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415

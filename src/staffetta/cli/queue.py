@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import click
 
 from staffetta.cli import exits
 from staffetta.cli.options import config_option, json_option, load_or_exit
-from staffetta.cli.output import Stop, line, octets, print_json, raw, safe, say, span, table
+from staffetta.cli.output import Stop, line, octets, on_terminal, print_json, raw, record, safe, say, span, table
 from staffetta.cli.storing import store_errors
 from staffetta.control import queue as control
 from staffetta.control.filters import FilterError, parse_filter
@@ -24,6 +25,9 @@ from staffetta.spool.operator import Filter, content
 FILTER_HELP = "A FILTER is an id, or id: from: to: state: route: older: reply: with a value; all must hold together."
 _NEEDS_CHOICE = frozenset({"hold", "drop"})
 """With no FILTER these do not mean the whole queue: an empty variable in a script must not stop or lose all mail."""
+
+TERMINAL_ROWS = 500
+"""Rows that a terminal shows."""
 
 _COLUMNS = ("id", "sender", "recipient", "state", "age", "size", "tries", "next", "last reply")
 
@@ -54,23 +58,42 @@ def _filter_argument(function: Command) -> Command:
 def list_(chosen: Filter, config: Path | None, as_json: bool) -> None:
     """List waiting recipients, in order of arrival."""
     loaded = load_or_exit(config, files=False)
+    with store_errors(), control.open_queue(loaded.config.data_dir) as store:
+        found = control.entries(store, chosen, time.time())
+        count = _print_json(found) if as_json else _print_rows(found)
+    if not count and chosen != Filter():
+        raise Stop("nothing in the queue matches", exits.NOTHING_MATCHED)
+    if not count:
+        say("The queue is empty.")
+
+
+def _print_json(entries: Iterator[QueueEntry]) -> int:
+    count = 0
+    for entry in entries:
+        print_json(entry)
+        count += 1
+    return count
+
+
+def _print_rows(entries: Iterator[QueueEntry]) -> int:
+    """Rows flow to a program; a table for a person is measured before it is drawn, so it has an end."""
     now = time.time()
     count = 0
-    rows: list[tuple[str, ...]] = []
-    with store_errors(), control.open_queue(loaded.config.data_dir) as store:
-        for entry in control.entries(store, chosen, now):
+    if on_terminal():
+        rows = [_row(entry, now) for entry in islice(entries, TERMINAL_ROWS)]
+        count = len(rows)
+        if rows:
+            table(_COLUMNS, rows)
+        more = sum(1 for _ in entries)
+        if more:
+            say(f"{count} of {count + more}; --json lists all.")
+    else:
+        for entry in entries:
+            record(_row(entry, now))
             count += 1
-            if as_json:
-                print_json(entry)
-            else:
-                rows.append(_row(entry, now))
-    if rows:
-        table(_COLUMNS, rows)
-        say(f"{count} waiting. More about one: staffetta queue show ID")
-    elif not count and chosen != Filter():
-        raise Stop("nothing in the queue matches", exits.NOTHING_MATCHED)
-    elif not count:
-        say("The queue is empty.")
+    if count:
+        say("More about one: staffetta queue show ID")
+    return count
 
 
 @queue.command()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +265,51 @@ def test_files_of_the_relay_need_not_be_there_to_look_at_the_queue(relay: Any) -
     relay.file.write_text(relay.file.read_text() + '[tls]\ncertificate = "no.pem"\nkey = "no.key"\n')
     assert relay.run("queue", "list").exit_code == 0
     assert relay.run("config", "check").exit_code == 8
+
+
+def on_a_terminal(relay: Any, answer: str, *words: str) -> tuple[int, str]:
+    """The command on a pseudo terminal; `answer` is typed when a question ends with `]: `."""
+    child, terminal = pty.fork()
+    if child == 0:
+        arguments = [sys.executable, "-m", "staffetta", *words, "-c", str(relay.file)]
+        os.execve(sys.executable, arguments, {**os.environ, "COLUMNS": "240", "TERM": "xterm"})  # never returns
+    shown = b""
+    asked = False
+    while True:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+        if not asked and shown.endswith(b"]: "):
+            asked = True
+            os.write(terminal, answer.encode() + b"\n")
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode()
+
+
+def test_a_person_is_asked_and_may_say_no(relay: Any) -> None:
+    status, shown = on_a_terminal(relay, "n", "queue", "drop", "to:@x.example")
+    assert "Drop 2? [y/N]: " in shown
+    assert "Nothing was done." in shown
+    assert status == 1
+    assert len(relay.ids()) == 6
+
+
+def test_a_person_is_asked_and_may_say_yes(relay: Any) -> None:
+    status, shown = on_a_terminal(relay, "y", "queue", "drop", "to:@x.example")
+    assert "2 dropped." in shown
+    assert status == 0
+    assert len(relay.ids()) == 4
+
+
+def test_a_person_sees_a_table_and_no_command_of_a_stranger(relay: Any) -> None:
+    status, shown = on_a_terminal(relay, "", "queue", "list")
+    assert status == 0
+    assert "last reply" in shown
+    assert "deferred, in doubt" in shown
+    assert "\\u001b]0;owned\\u0007" in shown
+    own = re.sub(r"\x1b\[[0-9;]*m", "", shown)  # colours of ours
+    assert [c for c in own if not c.isprintable() and c not in "\r\n"] == []

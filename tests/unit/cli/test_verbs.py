@@ -144,4 +144,4 @@ def test_the_module_is_the_command(relay: Any) -> None:
     run = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "LANG": "C"}, check=False)
     assert run.returncode == 0
     assert run.stdout.startswith(f"{relay.HELD}\teve@other.example\thal@x.example\theld\t")
-    assert "1 waiting" in run.stderr
+    assert "queue show" in run.stderr
