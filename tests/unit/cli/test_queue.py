@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -269,10 +270,11 @@ def test_files_of_the_relay_need_not_be_there_to_look_at_the_queue(relay: Any) -
 
 def on_a_terminal(relay: Any, answer: str, *words: str) -> tuple[int, str]:
     """The command on a pseudo terminal; `answer` is typed when a question ends with `]: `."""
-    child, terminal = pty.fork()
-    if child == 0:
-        arguments = [sys.executable, "-m", "staffetta", *words, "-c", str(relay.file)]
-        os.execve(sys.executable, arguments, {**os.environ, "COLUMNS": "240", "TERM": "xterm"})  # never returns
+    terminal, its_end = pty.openpty()
+    arguments = [sys.executable, "-m", "staffetta", *words, "-c", str(relay.file)]
+    environment = {**os.environ, "COLUMNS": "240", "TERM": "xterm"}
+    process = subprocess.Popen(arguments, stdin=its_end, stdout=its_end, stderr=its_end, env=environment)
+    os.close(its_end)
     shown = b""
     asked = False
     while True:
@@ -287,7 +289,7 @@ def on_a_terminal(relay: Any, answer: str, *words: str) -> tuple[int, str]:
             asked = True
             os.write(terminal, answer.encode() + b"\n")
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode()
+    return process.wait(30), shown.decode()
 
 
 def test_a_person_is_asked_and_may_say_no(relay: Any) -> None:
