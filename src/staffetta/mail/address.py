@@ -28,6 +28,7 @@ _UTF8_DOT_STRING = re.compile(rf"{_UTF8_ATEXT}+(?:\.{_UTF8_ATEXT}+)*")
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _ROUTE = re.compile(r"@[^@:,<>\s]+(?:,@[^@:,<>\s]+)*:")
+_ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _FORBIDDEN_IN_UTF8 = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
@@ -52,6 +53,13 @@ class Mailbox(msgspec.Struct, frozen=True, order=True, gc=False):
         """False when this address can only travel with SMTPUTF8 (RFC 6531)."""
         return self.local_part.isascii()
 
+    def folded(self) -> Mailbox:
+        """The same mailbox with ASCII letters in lower case: how the names of our own users are compared.
+
+        Only for mailboxes of ours; elsewhere the case of a local part is its owner's business (RFC 5321 section 2.4).
+        """
+        return Mailbox(fold_local_part(self.local_part), self.domain)
+
 
 class NullPath(msgspec.Struct, frozen=True, gc=False):
     """`<>`: the reverse path of notifications, RFC 5321 section 4.5.5."""
@@ -70,6 +78,11 @@ class Postmaster(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         return "postmaster"
+
+
+def fold_local_part(local_part: str) -> str:
+    """ASCII letters in lower case, all else untouched: `str.lower` would turn the Kelvin sign into a `k`."""
+    return local_part.lower() if local_part.isascii() else local_part.translate(_ASCII_LOWER)
 
 
 NULL_PATH: Final = NullPath()
@@ -187,6 +200,7 @@ __all__ = [
     "NullPath",
     "Postmaster",
     "ReversePath",
+    "fold_local_part",
     "parse_forward_path",
     "parse_mailbox",
     "parse_reverse_path",

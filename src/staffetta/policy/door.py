@@ -1,0 +1,58 @@
+"""A door as the judges see it: what it is for, and who may be named as sender there.
+
+Interface section 2, `[listen.NAME]`. This module refuses to know networks, ports and TLS: whether a client is trusted
+is a fact that somebody else establishes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from staffetta.mail.address import Mailbox
+from staffetta.mail.domain import Domain
+
+
+class Role(StrEnum):
+    """Values are those of `[listen] role`."""
+
+    MX = "mx"
+    """Anyone may deliver to local domains, nothing else."""
+    SUBMISSION = "submission"
+    """Login required; may send anywhere, only as itself."""
+    RELAY = "relay"
+    """Trusted clients may send anywhere; others only after login."""
+
+
+class Door(msgspec.Struct, frozen=True):
+    """`auth`: login can be had here. `senders` empty: any; else domains and mailboxes that may pass.
+
+    `sender_fixed`: envelope sender and From are rewritten to this mailbox, so what the client claims does not count.
+    """
+
+    name: str
+    role: Role
+    auth: bool = True
+    senders: frozenset[Domain | Mailbox] = frozenset()
+    sender_fixed: Mailbox | None = None
+
+    def lets_pass(self, sender: Mailbox) -> bool:
+        """True when the door's list of senders has this mailbox or its domain, or there is no list.
+
+        Mailboxes are listed folded; a domain does not stand for its subdomains.
+        """
+        if not self.senders:
+            return True
+        return sender.domain in self.senders or sender.folded() in self.senders
+
+
+class Client(msgspec.Struct, frozen=True, gc=False):
+    """Who speaks: inside the door's trusted networks, logged in, both or neither."""
+
+    trusted: bool = False
+    logged_in: bool = False
+
+
+STRANGER = Client()
+"""Nobody we know."""
