@@ -204,12 +204,12 @@ def test_violations_hold_no_secret() -> None:
             assert "hunter2" not in shown
 
 
-def client_final(first: bytes, challenge: str, password: bytes) -> bytes:
+def client_final(first: bytes, challenge: str, password: bytes, *, binding: str = "biws", nonce: str = "") -> bytes:
     """An independent client, RFC 5802 section 3."""
     attributes = dict(part.split("=", 1) for part in challenge.split(","))
     salted = hashlib.pbkdf2_hmac("sha256", password, b64decode(attributes["s"]), int(attributes["i"]))
     client_key = hmac.digest(salted, b"Client Key", "sha256")
-    without_proof = f"c=biws,r={attributes['r']}"
+    without_proof = f"c={binding},r={nonce or attributes['r']}"
     message = f"{first.decode()},{challenge},{without_proof}".encode()
     signature = hmac.digest(hashlib.sha256(client_key).digest(), message, "sha256")
     proof = bytes(one ^ other for one, other in zip(client_key, signature, strict=True))
@@ -253,3 +253,15 @@ def test_owner_may_refuse_instead_of_giving_keys() -> None:
     core.answer(reply(454, "4.7.0", "not now"))
     assert core.next_event() is None
     assert core.take_output().endswith(b"454 4.7.0 not now\r\n250 2.0.0 ok\r\n")
+
+
+@pytest.mark.parametrize(
+    ("binding", "nonce", "proven"), [("biws", "", True), ("eSws", "", False), ("biws", "other", False)]
+)
+def test_scram_proof_over_another_exchange(binding: str, nonce: str, proven: bool) -> None:
+    """A downgrade of the binding, or a replayed nonce, with a proof that is right for what it says."""
+    exchange = sasl.ScramExchange()
+    exchange.respond(CLIENT_FIRST)
+    challenge = exchange.server_first(keys(b"pencil"), SERVER_NONCE).decode()
+    final = client_final(CLIENT_FIRST[3:], challenge, b"pencil", binding=binding, nonce=nonce)
+    assert isinstance(exchange.respond(final), bytes) == proven
