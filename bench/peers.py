@@ -156,6 +156,9 @@ smtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated, rej
 """
 """Queue, concurrency and process limits are those that Postfix comes with."""
 
+POSTFIX_SECONDS = 300
+"""No benchmark needs it longer."""
+
 
 @contextlib.contextmanager
 def postfix(sink_port: int, extra: str = "", prepare: Callable[[Path], None] | None = None) -> Iterator[Server]:
@@ -169,17 +172,19 @@ def postfix(sink_port: int, extra: str = "", prepare: Callable[[Path], None] | N
         _configure_postfix(path, port, sink_port, extra)
         if prepare is not None:
             prepare(path)
-        command = [tool("postfix"), "-c", str(path / "etc")]
-        # `start-fg` keeps the master our child, so that it cannot be forgotten.
-        master = spawn([*command, "start-fg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        etc = str(path / "etc")
+        run([tool("postfix"), "-c", etc, "check"], 30)
+        daemons = run([tool("postconf"), "-c", etc, "-h", "daemon_directory"], 10).stdout.decode().strip()
+        # Started without `postfix start`, the master stays our child, and on SIGTERM it ends its own children. It
+        # changes its user, and with it forgets what the kernel shall do when we die: hence an end in any case.
+        command = [f"{daemons}/master", "-c", etc, "-e", str(POSTFIX_SECONDS)]
+        master = spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             first_greeting(port)
-            pid = int((path / "spool/pid/master.pid").read_text())
-            yield Server(port, pid, lambda: _postfix_empty(path / "spool"))
+            yield Server(port, master.pid, lambda: _postfix_empty(path / "spool"))
         except Failed as failure:
             raise Failed(f"{failure}; Postfix said: {_tail(path / 'log')}") from failure
         finally:
-            subprocess.run([*command, "stop"], check=False, capture_output=True)
             stop(master, 10)
 
 
