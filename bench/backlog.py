@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
-from bench.idle import resting_memory
 from bench.peers import Relay, Sink, send_one, sink, staffetta
 from bench.processes import free_port
 from bench.results import Failed, Figure
@@ -170,7 +169,7 @@ class Watched:
             self._send_fresh(relay, target)
             time.sleep(FRESH_EVERY_SECONDS)
         self.cpu_seconds = relay.cpu_seconds()
-        self.memory = resting_memory(relay)
+        self.memory = relay.memory()
         self.peak = relay.memory("VmHWM")
         self.books = asyncio.run(_books(relay.folder / "data" / STORE_NAME))
         self.attempts = _attempts(relay.log)

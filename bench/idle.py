@@ -71,7 +71,7 @@ def open_clients(port: int, clients: list[socket.socket], count: int) -> None:
 
 def resting_memory(relay: Relay) -> int:
     """Resident octets after it has come to rest."""
-    relay.settle()
+    relay.rest()
     time.sleep(REST_SECONDS)
     return relay.memory()
 

@@ -29,6 +29,8 @@ from bench.processes import (
     until_quiet,
 )
 from bench.results import Failed
+from staffetta.spool.database import open_reader
+from staffetta.spool.recovery import STORE_NAME
 
 _COUNT = re.compile(rb"mesg=(\d+)")
 COUNTER_PAUSE_SECONDS = 0.005
@@ -268,9 +270,21 @@ class Relay:
     def cpu_seconds(self) -> float:
         return cpu_seconds(self.pid)
 
+    def queued(self) -> int:
+        """Recipients that wait, read from the store itself."""
+        reader = open_reader(self.folder / "data" / STORE_NAME)
+        try:
+            return int(reader.execute("SELECT count(*) FROM recipients").fetchall()[0][0])
+        finally:
+            reader.close()
+
+    def rest(self) -> None:
+        """Wait until it burns no CPU."""
+        until_quiet(self.pid)
+
     def settle(self) -> None:
         """Wait until it has nothing left to do."""
-        until_quiet(self.pid)
+        until_quiet(self.pid, lambda: self.queued() == 0)
 
     def stop(self) -> None:
         stop(self.process)
