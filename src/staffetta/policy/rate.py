@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from staffetta.mail.address import fold_local_part
 from staffetta.mail.network import address_number
 from staffetta.mail.reply import reply
 from staffetta.policy.verdict import Refusal
@@ -84,7 +85,7 @@ class LoginFailures:
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def judge(self, client: str, account: str, now: float) -> Refusal | None:
-        """May `client` (an IP address) log in as `account` (folded; "" when not known yet)? None: yes."""
+        """May `client` (an IP address) log in as `account` ("" when not known yet)? None: yes."""
         network = client_network(client)
         if self._count(self._networks.get(network), now) >= self._limits.failures:
             return NETWORK_FAILED
@@ -136,7 +137,7 @@ class LoginFailures:
 
 
 def _name(account: str) -> str:
-    return account[:ACCOUNT_NAME_CHARACTERS]
+    return fold_local_part(account[:ACCOUNT_NAME_CHARACTERS])
 
 
 class Connections:
