@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Final
 
 from staffetta.accounts.store import AccountStore
 from staffetta.app.doors import doors_of
 from staffetta.app.privileges import account_for, become, private_directory
-from staffetta.app.wiring import Parts, certificate_of, log_settings
+from staffetta.app.wiring import Parts, Stores, World, certificate_of, live_world, log_settings
 from staffetta.config.schema import Config
 from staffetta.intake.door import DoorSettings
 from staffetta.intake.session import Session
@@ -53,6 +54,7 @@ class Relay:
         self._lock: RelayLock
         self._spool: SqliteSpool
         self._accounts: AccountStore
+        self._world: World
 
     def emit(self, event: Event) -> None:
         """Tell everybody who listens; after the event is durable, where it belongs to a transition."""
@@ -73,7 +75,8 @@ class Relay:
         self._spool = await SqliteSpool.open(config.data_dir / STORE_NAME, time.time)
         self._accounts = AccountStore.open(config.data_dir)
         connections = connections_within(descriptors, config.limits.connections)
-        self._parts = Parts(config, self._spool, self._accounts, self.emit, connections)
+        self._world = live_world(config)
+        self._parts = Parts(config, self._world, Stores(self._spool, self._accounts), self.emit, connections)
         self._parts.dispatcher.start()
         for settings, sockets in doors:
             listener = Listener(settings.name, sockets, self._greeter(settings))
@@ -103,7 +106,7 @@ class Relay:
         await house.refusals.close()
         if house.tasks:
             await asyncio.wait(house.tasks, timeout=5)
-        await self._parts.resolver.close()
+        await self._world.close()
         await self._spool.close()
         self._accounts.close()
         self._lock.release()
@@ -112,14 +115,14 @@ class Relay:
     async def _sessions_end(self) -> None:
         sessions = self._parts.house.sessions
         end = time.monotonic() + DRAIN_SECONDS
-        while sessions and time.monotonic() < end:
+        while sessions and time.monotonic() < end:  # noqa: ASYNC110 - a set has no event
             await asyncio.sleep(0.05)
         for session in list(sessions):
             session.stream.abort()
-        while sessions and time.monotonic() < end + 2:
+        while sessions and time.monotonic() < end + 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
-    def _greeter(self, settings: DoorSettings):  # type: ignore[no-untyped-def]
+    def _greeter(self, settings: DoorSettings) -> Callable[[TcpStream], Session]:
         parts = self._parts
 
         def greet(stream: TcpStream) -> Session:
@@ -151,5 +154,3 @@ async def _locked(config: Config) -> RelayLock:
             taken = error
             await asyncio.sleep(0.05)
     raise taken
-
-

@@ -10,15 +10,14 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from staffetta.accounts.directory import Directory
 from staffetta.accounts.login import Logins
 from staffetta.accounts.store import AccountStore
 from staffetta.app.couriers import Couriers
-from staffetta.app.directory import local_domains, postmaster_of
+from staffetta.app.directory import build_directory
 from staffetta.app.roads import Roads
 from staffetta.config.schema import Config
 from staffetta.delivery.attempt import Tools
@@ -33,19 +32,24 @@ from staffetta.dns.mx import OwnIdentity
 from staffetta.dns.resolver import Resolver
 from staffetta.intake.door import House
 from staffetta.intake.refusals import RefusalJournal
-from staffetta.mail.address import Mailbox
+from staffetta.mail.address import NULL_PATH, Mailbox
 from staffetta.mail.identity import IdentitySource
 from staffetta.mail.network import NetworkSet, address_number
-from staffetta.net.contract import Endpoint
 from staffetta.net.connect import Connector, ConnectSettings, SocketConnector
+from staffetta.net.contract import Endpoint
 from staffetta.net.tls import ClientContexts, ServerCertificate
 from staffetta.observe.events import Event
 from staffetta.observe.log import LogSettings
 from staffetta.policy.rate import Connections, LoginFailures, LoginLimits
+from staffetta.policy.relay import Place
 from staffetta.policy.retry import RetrySettings
 from staffetta.protocol.client_sasl import Credentials
 from staffetta.spool.contract import Spool
 from staffetta.tlspolicy.levels import TlsLevel
+
+
+async def _nothing() -> None:
+    """There is nothing to close."""
 
 
 class World(msgspec.Struct, frozen=True):
@@ -57,6 +61,7 @@ class World(msgspec.Struct, frozen=True):
     monotonic: Callable[[], float] = time.monotonic
     random: random.Random = msgspec.field(default_factory=random.SystemRandom)
     random_bytes: Callable[[int], bytes] = os.urandom
+    close: Callable[[], Awaitable[None]] = _nothing
 
 
 def live_world(config: Config) -> World:
@@ -70,7 +75,8 @@ def live_world(config: Config) -> World:
             found = connectors[sources] = SocketConnector(ConnectSettings(sources=sources))
         return found
 
-    return World(LiveResolver(ResolverSettings(servers, config.dns.timeout_seconds)), connector)
+    resolver = LiveResolver(ResolverSettings(servers, config.dns.timeout_seconds))
+    return World(resolver, connector, close=resolver.close)
 
 
 class Stores(msgspec.Struct, frozen=True):
@@ -88,12 +94,13 @@ class Parts:
     ) -> None:
         self.world = world
         self.roads = Roads(config)
-        self.directory = Directory(local_domains(config, stores.accounts), stores.accounts.exists, postmaster_of(config))
+        self.directory = build_directory(config, stores.accounts.exists)
         self.identities = IdentitySource(world.random_bytes)
         retry = _retry(config)
         notifier = Notifier(stores.spool, config.hostname.ascii, self.identities, self._targets, retry)
-        couriers = Couriers(config, self.roads, self._tools(config, stores.spool), self.directory)
-        settings = DeliverySettings(config.hostname.ascii, retry, postmaster_of(config))
+        tools = self._tools(config, stores.spool)
+        couriers = Couriers(config, self.roads, tools, self.directory.owner, world.clock)
+        settings = DeliverySettings(config.hostname.ascii, retry)
         self.dispatcher = Dispatcher(
             stores.spool, settings, couriers.courier, notifier, emit, clock=world.clock, random=world.random
         )
@@ -115,7 +122,6 @@ class Parts:
             clock=world.clock,
             monotonic=world.monotonic,
             random_bytes=world.random_bytes,
-            postmaster=postmaster_of(config),
             hostname=config.hostname.ascii,
             sessions=set(),
             tasks=set(),
@@ -123,9 +129,12 @@ class Parts:
 
     def _targets(self, mailbox: Mailbox) -> Sequence[tuple[Mailbox, str]]:
         """Where a notice to a sender goes."""
+        resolution = self.directory.resolve(mailbox)
+        if resolution.place is Place.OUTSIDE:
+            return [(mailbox, self.roads.destination(mailbox, NULL_PATH))]
         return [
-            (target.mailbox, target.destination or self.roads.destination(target.mailbox, mailbox))
-            for target in self.directory.resolve(mailbox).targets
+            (target.mailbox, target.destination or self.roads.destination(target.mailbox, NULL_PATH))
+            for target in resolution.targets
         ]
 
     def _tools(self, config: Config, spool: Spool) -> Tools:
@@ -153,7 +162,7 @@ def session_settings(config: Config, contexts: ClientContexts) -> Callable[[Road
             context = contexts.verified(road.ca)
         elif level is not TlsLevel.OFF:
             context = contexts.unverified()
-        name = None if host.startswith("/") or address_number(host) is not None and not level.verified else host
+        name = None if host.startswith("/") or (address_number(host) is not None and not level.verified) else host
         return SessionSettings(
             config.hostname.ascii,
             level,

@@ -58,7 +58,7 @@ class Dispatcher:
         self._schedule = Schedule(settings)
         self._lifetimes = Lifetimes(spool, notifier, settings.retry, self.offer, self._schedule.failures)
         self._workers: set[asyncio.Task[None]] = set()
-        self._idle: dict[str, list[asyncio.Future[None]]] = {}
+        self._idle: dict[str, list[asyncio.Future[bool]]] = {}
         self._wake = asyncio.Event()
         self._draining = False
         self._main: asyncio.Task[None] | None = None
@@ -98,8 +98,7 @@ class Dispatcher:
             await asyncio.gather(self._main, return_exceptions=True)
         for waiters in self._idle.values():
             for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+                _wake(waiter, False)
         if self._workers:
             _, late = await asyncio.wait(self._workers, timeout=self._settings.drain_seconds)
             for task in late:
@@ -118,9 +117,7 @@ class Dispatcher:
                 self._schedule.add(lane, Claim(claim.message, part, claim.content))
         waiters = self._idle.get(destination)
         while waiters:
-            waiter = waiters.pop()
-            if not waiter.done():
-                waiter.set_result(None)
+            if _wake(waiters.pop(), True):
                 return
         self._start_workers(lane)
 
@@ -160,19 +157,16 @@ class Dispatcher:
     async def _rest(self, lane: Lane) -> bool:
         """Wait a little for the lane's next claim; False when none came and the connection should close."""
         loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        waiter: asyncio.Future[bool] = loop.create_future()
         waiters = self._idle.setdefault(lane.key, [])
         waiters.append(waiter)
-        timer = loop.call_later(self._settings.idle_seconds, _expire, waiter)
+        timer = loop.call_later(self._settings.idle_seconds, _wake, waiter, False)
         try:
-            await waiter
+            return await waiter
         finally:
             timer.cancel()
             if waiter in waiters:
                 waiters.remove(waiter)
-            if not waiters:
-                self._idle.pop(lane.key, None)
-        return bool(lane.ready)
 
     async def _carry(self, lane: Lane, courier: Courier, claim: Claim) -> None:
         report = await courier.deliver(claim)
@@ -288,6 +282,9 @@ class Dispatcher:
             self._wake.set()
 
 
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+def _wake(waiter: asyncio.Future[bool], come: bool) -> bool:
+    """Wake a worker that rests; False when it is awake already."""
+    if waiter.done():
+        return False
+    waiter.set_result(come)
+    return True

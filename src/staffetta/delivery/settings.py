@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from staffetta.mail.address import Mailbox
 from staffetta.policy.retry import RetrySettings
 
 
@@ -17,7 +16,6 @@ class DeliverySettings(msgspec.Struct, frozen=True):
 
     hostname: str
     retry: RetrySettings
-    notices_from: Mailbox
     connections: int = 20
     total_connections: int = 400
     ready_limit: int = 1000

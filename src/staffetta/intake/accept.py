@@ -60,7 +60,7 @@ async def accept(session: Session, transaction: Transaction, scan: Scan, draft: 
         rule=transaction.rule,
     )
     outlet = house.outlet
-    claim = all([outlet.has_room(recipient.destination) for recipient in recipients])
+    claim = all(outlet.has_room(recipient.destination) for recipient in recipients)
     content = None
     if claim and draft.number is None and message.size <= CONTENT_AT_HAND_OCTETS:
         content = b"".join([head, *draft.pending])

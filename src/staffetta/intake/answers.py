@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from staffetta.accounts.store import AccountsUnavailable
 from staffetta.intake import authentication
 from staffetta.intake.accept import accept
 from staffetta.intake.judgement import judge_content, judge_sender
 from staffetta.intake.transaction import Transaction
-from staffetta.mail.address import Postmaster
 from staffetta.mail.reply import reply
 from staffetta.policy.door import Client
 from staffetta.policy.relay import may_reach, may_send
@@ -29,6 +29,7 @@ OK: Final = reply(250, "2.0.0", "ok")
 SENDER_OK: Final = reply(250, "2.1.0", "sender ok")
 RECIPIENT_OK: Final = reply(250, "2.1.5", "recipient ok")
 GO_AHEAD: Final = reply(354, "", "end with <CRLF>.<CRLF>")
+DIRECTORY_DOWN: Final = reply(451, "4.3.0", "the list of recipients cannot be read, try again later")
 BYE: Final = reply(221, "2.0.0", "bye")
 TLS_GO: Final = reply(220, "2.0.0", "ready to start TLS")
 
@@ -63,14 +64,17 @@ def rcpt_to(session: Session, event: said.RcptTo, core: ServerConnection) -> Non
     transaction = session.transaction
     assert transaction is not None  # noqa: S101 - the core allows RCPT only inside a transaction
     path = event.recipient.forward_path
-    mailbox = session.house.postmaster if isinstance(path, Postmaster) else path
-    resolution = session.house.directory.resolve(mailbox)
+    try:
+        resolution = session.house.directory.resolve(path)
+    except AccountsUnavailable as error:
+        session.refuse("rcpt", Refusal(DIRECTORY_DOWN, "accounts", str(error)), recipient=str(path))
+        return
     verdict = may_reach(session.door.door, transaction.client, resolution.place)
     if isinstance(verdict, Refusal):
         session.refuse("rcpt", verdict, recipient=str(path))
         return
     transaction.rule = verdict.rule
-    transaction.add(event.recipient, mailbox, resolution)
+    transaction.add(event.recipient, resolution)
     core.answer(RECIPIENT_OK)
 
 

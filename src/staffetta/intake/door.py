@@ -77,7 +77,6 @@ class House(msgspec.Struct):
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     random_bytes: Callable[[int], bytes]
-    postmaster: Mailbox
     hostname: str
     sessions: set[Session]
     tasks: set[asyncio.Task[None]]

@@ -250,7 +250,8 @@ class Session:
         self.stream.write(core.take_output())
         self.deadline = self.house.monotonic() + HANDSHAKE_SECONDS
         self.transaction = None
-        self.stream.start_tls(self.door.context(), server_side=True)
+        if not core.closing:  # closing: something was said in clear behind STARTTLS, and the core has refused
+            self.stream.start_tls(self.door.context(), server_side=True)
 
     # The pump.
 
@@ -337,9 +338,7 @@ class Session:
 
     # Refusing.
 
-    def refuse(
-        self, stage: str, refusal: Refusal, *, recipient: str = "", sender: ReversePath | None = None
-    ) -> None:
+    def refuse(self, stage: str, refusal: Refusal, *, recipient: str = "", sender: ReversePath | None = None) -> None:
         """Answer the current event with a refusal, and keep why."""
         core = self._core
         if core is None:

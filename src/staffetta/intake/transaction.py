@@ -13,6 +13,7 @@ from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.mail.envelope import Recipient, Sender
 from staffetta.message.scan import Scan
 from staffetta.policy.door import Client
+from staffetta.policy.relay import Place
 from staffetta.spool.contract import CHUNK_OCTETS, Draft, Spool, WaitingRecipient
 
 
@@ -39,8 +40,8 @@ class Transaction:
         self.sender = sender
         self.client = client
         self.rule = ""
-        self.given: list[Mailbox] = []
-        self._targets: list[tuple[Recipient, Mailbox, Mailbox | None, str | None]] = []
+        self.given: list[Mailbox | None] = []
+        self._targets: list[tuple[Recipient, Mailbox, Mailbox | None, str]] = []
         self._seen: set[Mailbox] = set()
         self.draft: Draft | None = None
         self.scan: Scan | None = None
@@ -51,15 +52,20 @@ class Transaction:
         """The Message-ID as far as it is known."""
         return self.scan.message_id if self.scan is not None else ""
 
-    def add(self, recipient: Recipient, mailbox: Mailbox, resolution: Resolution) -> None:
-        """A recipient was accepted: it stands for the targets of its resolution, each of them once."""
-        self.given.append(mailbox)
-        seen = self._seen
+    def add(self, recipient: Recipient, resolution: Resolution) -> None:
+        """A recipient was accepted: it stands for itself, or for the targets of its resolution, each of them once."""
+        path = recipient.forward_path
+        given = path if isinstance(path, Mailbox) else None
+        self.given.append(given)
+        if given is not None and resolution.place is Place.OUTSIDE:
+            self._add(recipient, given, "", None)
         for target in resolution.targets:
-            if target.mailbox not in seen:
-                seen.add(target.mailbox)
-                original = mailbox if target.mailbox != mailbox else None
-                self._targets.append((recipient, target.mailbox, original, target.destination))
+            self._add(recipient, target.mailbox, target.destination, given if target.mailbox != given else None)
+
+    def _add(self, recipient: Recipient, mailbox: Mailbox, destination: str, original: Mailbox | None) -> None:
+        if mailbox not in self._seen:
+            self._seen.add(mailbox)
+            self._targets.append((recipient, mailbox, original, destination))
 
     def begin_content(self, draft: Draft) -> None:
         """DATA or the first BDAT was allowed."""
@@ -71,12 +77,11 @@ class Transaction:
         scan, draft = self.scan, self.draft
         if scan is None or draft is None:
             return False
-        if scan.header_complete:
-            scan.feed(data)
-            body = data
-        else:
-            before = scan.octets
-            scan.feed(data)
+        before = scan.octets
+        in_body = scan.header_complete
+        scan.feed(data)
+        body = data
+        if not in_body:
             if not scan.header_complete:
                 return False
             start = scan.header_octets - before
