@@ -120,7 +120,7 @@ HEAVY = ("rich", "asyncio", "ssl", "cryptography", "argon2", "dns", "uvloop", "e
         (["queue", "list", "--json"], {"ssl"}),
         (["queue", "drop", "to:@nowhere.example", "--yes"], {"ssl", "asyncio"}),
         (["trace", "x"], {"ssl"}),
-        (["account", "list", "--json"], {"ssl"}),
+        (["account", "list", "--json"], {"ssl", "argon2"}),
     ],
     ids=" ".join,
 )
