@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -59,9 +60,11 @@ def test_octets(count: int, text: str) -> None:
     assert output.octets(count) == text
 
 
-def test_a_reader_that_leaves_is_no_error(relay: Any) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(relay: Any, unbuffered: str) -> None:
     words = [sys.executable, "-m", "staffetta", "queue", "list", "--json", "-c", str(relay.file)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
