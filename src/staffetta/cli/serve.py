@@ -11,6 +11,7 @@ import click
 
 from staffetta.cli import exits
 from staffetta.cli.options import config_option, load_or_exit
+from staffetta.cli.output import say
 
 
 @click.command()
@@ -18,6 +19,10 @@ from staffetta.cli.options import config_option, load_or_exit
 def run(config: Path | None) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP re-reads the configuration."""
     loaded = load_or_exit(config)
+    if loaded.warnings:
+        from staffetta.config.problems import render  # noqa: PLC0415
+
+        say(render(loaded.warnings))
     from staffetta.app.serve import serve  # noqa: PLC0415
 
     sys.exit(serve(loaded))
