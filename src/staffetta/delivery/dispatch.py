@@ -60,6 +60,7 @@ class Dispatcher:
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: dict[str, list[asyncio.Future[bool]]] = {}
         self._wake = asyncio.Event()
+        self._sleeps_until = 0.0
         self._draining = False
         self._main: asyncio.Task[None] | None = None
         self.limits: Callable[[str], tuple[int, float]] = lambda _: (0, 0.0)
@@ -203,9 +204,18 @@ class Dispatcher:
                 await asyncio.sleep(RECORD_RETRY_SECONDS)
         for event in settlement.events:
             self._emit(event)
+        self._expect(settlement)
         for event in notices.events:
             self._emit(event)
         if notices.messages:
+            self._wake.set()
+
+    def _expect(self, settlement: Settlement) -> None:
+        """Wake up earlier than planned when something becomes due earlier."""
+        times = [step.next_attempt_at for step in settlement.steps if step.final is None]
+        if settlement.destination is not None:
+            times.append(settlement.destination.not_before)
+        if times and min(times) < self._sleeps_until:
             self._wake.set()
 
     async def _run(self) -> None:
@@ -259,8 +269,9 @@ class Dispatcher:
 
     async def _sleep(self) -> None:
         now = self._clock()
-        due = await self._spool.next_due(now, self._schedule.full(now))
+        due = await self._spool.next_due(now, self._schedule.crowded())
         left = SWEEP_SECONDS if due is None else min(max(due - now, 0.05), SWEEP_SECONDS)
+        self._sleeps_until = now + left
         seen = self._spool.changes()
         while left > 0:
             try:

@@ -144,6 +144,13 @@ class Schedule:
             key for key, lane in self._lanes.items() if len(lane.ready) > LOW_WATER or now < lane.not_before
         )
 
+    def crowded(self) -> frozenset[str]:
+        """Destinations that have enough at hand: the next of theirs to become due is no reason to wake up.
+
+        Those that are down are not among them: when their time comes is what the spool is asked for.
+        """
+        return frozenset(key for key, lane in self._lanes.items() if len(lane.ready) > LOW_WATER)
+
     def room(self) -> int:
         """How many further claims may be at hand."""
         return max(0, self._settings.ready_limit - self._ready)
