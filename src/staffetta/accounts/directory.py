@@ -95,7 +95,7 @@ class Directory:
     `hostname` does.
     """
 
-    __slots__ = ("_aliases_of", "_domains", "_has_account", "_hostname", "_keys", "_postmaster")
+    __slots__ = ("_domains", "_has_account", "_hostname", "_keys", "_parents", "_postmaster")
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Directory:
         self._has_account = has_account
         self._postmaster = postmaster
         self._hostname = hostname
-        self._aliases_of = _reverse(self._domains)
+        self._parents = _parents(self._domains)
 
     def is_local(self, host: Host) -> bool:
         """True for our own domains."""
@@ -148,8 +148,7 @@ class Directory:
         domains = frozenset(grant for grant in granted if isinstance(grant, Domain))
         local = self._domains.get(own.domain)
         separator = local.separator if local is not None else ""
-        aliases = self._aliases_of.get(own, frozenset())
-        return Rights(own, aliases | addresses, domains, separator)
+        return Rights(own, _ancestors(own, self._parents) | addresses, domains, separator)
 
     def _expand(self, path: Mailbox, local: str, domain: LocalDomain, walk: _Walk, depth: int) -> str:
         """Add what `path` stands for to the walk; the rule that found it, "" when nobody has it."""
@@ -229,8 +228,8 @@ def _base(local: str, separator: str) -> str | None:
     return base if found and base else None
 
 
-def _reverse(domains: dict[Host, LocalDomain]) -> dict[Mailbox, frozenset[Mailbox]]:
-    """For every name that aliases lead to, through other aliases too: which aliases they are."""
+def _parents(domains: dict[Host, LocalDomain]) -> dict[Mailbox, set[Mailbox]]:
+    """For every name that an alias has as its target, with and without its detail: those aliases."""
     parents: dict[Mailbox, set[Mailbox]] = {}
     for domain in domains.values():
         for local, targets in domain.aliases.items():
@@ -242,10 +241,11 @@ def _reverse(domains: dict[Host, LocalDomain]) -> dict[Mailbox, frozenset[Mailbo
                 base = _base(mailbox.local_part, home.separator) if home is not None else None
                 if base is not None:
                     parents.setdefault(Mailbox(base, mailbox.domain), set()).add(alias)
-    return {name: _ancestors(name, parents) for name in parents}
+    return parents
 
 
 def _ancestors(name: Mailbox, parents: dict[Mailbox, set[Mailbox]]) -> frozenset[Mailbox]:
+    """All aliases that lead to a name, through other aliases too."""
     found: set[Mailbox] = set()
     waiting = [name]
     while waiting:
