@@ -11,6 +11,7 @@ from staffetta.message.scan import Scan
 from staffetta.message.trace import Client, received, received_opening, with_keyword
 from staffetta.observe.events import Accept, encode, moment
 from staffetta.policy.door import Role
+from staffetta.policy.verdict import Refusal
 from staffetta.spool.contract import Claim, Draft, JournalEntry, Message, NewMessage, SpoolUnavailable
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ async def accept(session: Session, transaction: Transaction, scan: Scan, draft: 
     try:
         await house.spool.commit(NewMessage(message, recipients, head, draft, journal, claim))
     except SpoolUnavailable as error:
-        answer = FULL if error.full else UNAVAILABLE
-        session.note_refusal("data", answer, "storage", str(error))
+        session.note_refusal("data", answer := _answer(error), "storage", str(error))
         return answer
     house.emit(event)
     if claim:
@@ -77,6 +77,15 @@ async def accept(session: Session, transaction: Transaction, scan: Scan, draft: 
     else:
         outlet.wake()
     return Reply(250, _ACCEPTED, (f"accepted as {message_id}",))
+
+
+def storage_refusal(error: Exception | None) -> Refusal | None:
+    """Why content that could not be stored on its way in is refused; None when nothing went wrong."""
+    return None if error is None else Refusal(_answer(error), "storage", str(error))
+
+
+def _answer(error: Exception) -> Reply:
+    return FULL if isinstance(error, SpoolUnavailable) and error.full else UNAVAILABLE
 
 
 def _head(session: Session, transaction: Transaction, scan: Scan, message_id: str, now: float) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from staffetta.accounts.store import AccountsUnavailable
 from staffetta.intake import authentication
-from staffetta.intake.accept import accept
+from staffetta.intake.accept import accept, storage_refusal
 from staffetta.intake.judgement import judge_content, judge_sender
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.reply import reply
@@ -106,7 +106,7 @@ def content_end(session: Session, event: said.ContentEnd, core: ServerConnection
     scan = transaction.end_content()
     draft = transaction.draft
     assert draft is not None  # noqa: S101 - content began with it
-    refusal = judge_content(session, transaction, scan, event.problem)
+    refusal = storage_refusal(transaction.failed) or judge_content(session, transaction, scan, event.problem)
     if refusal is not None:
         session.refuse("data", refusal)
         session.drop_transaction()

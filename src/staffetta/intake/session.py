@@ -54,6 +54,7 @@ class Session:
         "_admitted",
         "_blocked",
         "_core",
+        "_moved",
         "_proxy",
         "_received",
         "_stopping",
@@ -93,11 +94,12 @@ class Session:
         self.transaction: Transaction | None = None
         self.content_began = 0.0
         self.content_octets = 0
-        self.deadline = house.monotonic() + PROXY_SECONDS
+        self.deadline = house.monotonic() + min(PROXY_SECONDS, door.idle_seconds)
         self._core: ServerConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._proxy: ProxyReader | None = None
         self._received = 0
+        self._moved = False  # something was said or done since the clock was looked at: half a command is not
         self._admitted = False
         self._waiting = False  # an event waits for its answer: the pump stands still
         self._blocked = False  # the client does not read its replies
@@ -138,7 +140,7 @@ class Session:
         self.helo = ""
         self.opening = None
         core.tls_started()
-        self._touch()
+        self._moved = True
 
     def write_blocked(self, blocked: bool) -> None:
         """A client that does not read its replies gets no more of them."""
@@ -172,6 +174,9 @@ class Session:
 
     def look_at_clock(self, now: float) -> None:
         """Called every second or so: cut off who is idle, and content that trickles in slower than anybody's line."""
+        if self._moved:
+            self._moved = False
+            self.deadline = FOREVER if self._waiting else now + self.door.idle_seconds
         if now >= self.deadline:
             self._say_goodbye(TIMEOUT, "timeout")
         elif self.content_began and not self._waiting:
@@ -233,7 +238,7 @@ class Session:
         core = self._core = ServerConnection(self.door.core, tls=self.stream.tls is not None)
         core.greet()
         self.stream.write(core.take_output())
-        self._touch()
+        self._moved = True
 
     def _turn_away(self, refusal: Refusal) -> None:
         self.note_refusal("connect", refusal.reply, refusal.rule, refusal.reason)
@@ -250,6 +255,7 @@ class Session:
         self.stream.write(core.take_output())
         self.deadline = self.house.monotonic() + HANDSHAKE_SECONDS
         self.transaction = None
+        self._moved = False  # or the handshake would have the time of a command
         if not core.closing:  # closing: something was said in clear behind STARTTLS, and the core has refused
             self.stream.start_tls(self.door.context(), server_side=True)
 
@@ -260,22 +266,17 @@ class Session:
             event = core.next_event()
             if event is None:
                 break
+            self._moved = True
             ANSWERS[type(event)](self, event, core)
         output = core.take_output()
         if output:
+            self._moved = True
             self.stream.write(output)
         if core.closing:
             self.reason = self.reason or "closed by us"
             self.stream.close()
-        elif self._waiting:
-            self.deadline = FOREVER  # the client waits for us, not we for it
-        else:
-            self._touch()
-            if self._stopping and self.transaction is None:
-                self._say_goodbye(STOPPING, "stopping")
-
-    def _touch(self) -> None:
-        self.deadline = self.house.monotonic() + self.door.idle_seconds
+        elif self._stopping and not self._waiting and self.transaction is None:
+            self._say_goodbye(STOPPING, "stopping")
 
     def wait(self) -> None:
         """The current event will be answered by `answer_later`; until then the pump stands still."""

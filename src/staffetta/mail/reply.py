@@ -56,6 +56,13 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     def encode(self) -> bytes:
         """The reply as it goes over the wire, CRLF included. What is not printable ASCII becomes `?`."""
+        if len(self.lines) == 1:
+            text = self.lines[0]
+            if text.isascii() and text.isprintable() and len(text) <= REPLY_TEXT_OCTETS:
+                status = self.enhanced
+                if status is None:
+                    return f"{self.code} {text}\r\n".encode()
+                return f"{self.code} {status.kind}.{status.subject}.{status.detail} {text}\r\n".encode()
         status = f"{self.enhanced} " if self.enhanced else ""
         texts = [status + _NOT_TEXT.sub("?", line)[:REPLY_TEXT_OCTETS] for line in self.lines]
         parts = [f"{self.code}-{text}\r\n" for text in texts[:-1]]
