@@ -11,6 +11,7 @@ import importlib
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -55,6 +56,10 @@ def measure(name: str) -> Outcome:
         outcome.problem = str(error)
     except TimeIsUp:
         outcome.problem = f"not done after {BENCHMARK_SECONDS[name]} s"
+    except Exception as error:
+        # A fault of one benchmark; the others still count, and the exit status says it.
+        traceback.print_exc()
+        outcome.problem = f"{type(error).__name__}: {error}"
     finally:
         signal.alarm(0)
     outcome.seconds = time.monotonic() - begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,13 @@ from bench.peers import Relay, Sink, send_one, sink, staffetta
 from bench.processes import free_port
 from bench.results import Failed, Figure
 from bench.wire_count import ConnectCount
+from staffetta.app.roads import Roads
+from staffetta.config.load import Loaded, load
 from staffetta.mail.address import Mailbox
 from staffetta.mail.domain import Domain
 from staffetta.mail.envelope import Sender
 from staffetta.mail.identity import IdentitySource
 from staffetta.observe.events import Accept, encode, moment
-from staffetta.policy.route import DEFAULT_ROUTE_NAME, Route, destination_key
 from staffetta.spool.contract import JournalEntry, Ledger, Message, NewMessage, State, WaitingRecipient
 from staffetta.spool.recovery import STORE_NAME
 from staffetta.spool.sqlite import SqliteSettings, SqliteSpool
@@ -44,6 +46,8 @@ FRESH_SECONDS = 2.0
 MEMORY_OCTETS = 100e6
 DEAD_ADDRESS = "127.0.0.9"
 DEAD_DOMAIN = "dead.example"
+SENDER = Mailbox("sender", Domain("source.example"))
+RECIPIENT = Mailbox("recipient", Domain(DEAD_DOMAIN))
 CONNECTS = 20
 """In twenty seconds, towards a server that refuses: what the first probes cost, not what waits behind them."""
 
@@ -106,15 +110,21 @@ def fill(path: Path) -> None:
     """Put the backlog into the store, as if a relay had accepted and tried it."""
     data_dir = path / "data"
     data_dir.mkdir(mode=0o700)
-    asyncio.run(_fill(data_dir / STORE_NAME))
+    asyncio.run(_fill(data_dir / STORE_NAME, _destination(path / "staffetta.toml")))
 
 
-async def _fill(store: Path) -> None:
+def _destination(config: Path) -> str:
+    """The key that the relay itself would store the backlog under."""
+    loaded = load(config, os.environ)
+    if not isinstance(loaded, Loaded):
+        raise Failed(f"the configuration is refused: {loaded.problems}")
+    return Roads(loaded.config).destination(RECIPIENT, SENDER)
+
+
+async def _fill(store: Path, destination: str) -> None:
     now = time.time()
     identities = IdentitySource(bytes)
-    destination = destination_key(Route(DEFAULT_ROUTE_NAME), Domain(DEAD_DOMAIN))
-    sender = Sender(Mailbox("sender", Domain("source.example")))
-    recipient = Mailbox("recipient", Domain(DEAD_DOMAIN))
+    sender = Sender(SENDER)
     content = b"Subject: waits\r\n\r\n" + b"x" * (OCTETS - 20) + b"\r\n"
     spool = await SqliteSpool.open(store, time.time, SqliteSettings(delivers=False))
     try:
@@ -126,7 +136,7 @@ async def _fill(store: Path) -> None:
                 header_id = f"{number}@source.example"
                 message = Message(name, sender, len(content), received_at, header_id)
                 waiting = WaitingRecipient(
-                    *(name, 0, recipient, destination, State.DEFERRED, ATTEMPTS),
+                    *(name, 0, RECIPIENT, destination, State.DEFERRED, ATTEMPTS),
                     next_attempt_at=now - 1,
                     last_reply="421 4.3.2 try again later",
                     delay_noticed=True,

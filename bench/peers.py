@@ -63,10 +63,11 @@ class Sink:
         self.port = port
         self.messages = 0
         self.changed = threading.Condition()
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the sink
         self.process = spawn(
             [tool("smtp-sink"), *user, "-c", f"127.0.0.1:{port}", "1000"],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._complaints,
         )
         assert self.process.stdout is not None
         with contextlib.suppress(OSError):
@@ -100,9 +101,13 @@ class Sink:
         with self.changed:
             while self.messages < count:
                 left = end - time.monotonic()
+                if self.process.poll() is not None:
+                    self._complaints.seek(0)
+                    said = self._complaints.read().decode(errors="replace").strip()
+                    raise Failed(f"smtp-sink ended with {self.process.returncode} after {self.messages}: {said}")
                 if left <= 0:
                     raise Failed(f"the sink got {self.messages} of {count} messages in {seconds:g} s")
-                self.changed.wait(left)
+                self.changed.wait(min(left, 1.0))
         return time.monotonic()
 
     def stop(self) -> None:
@@ -111,6 +116,7 @@ class Sink:
         self._reading.join(5)
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self._complaints.close()
 
 
 @contextlib.contextmanager
