@@ -182,7 +182,7 @@ class Directory:
             return ""  # a circle, and nobody on it by this name
         if local in ROLES:
             return self._expand_role(domain, walk, depth)
-        if domain.catch_all is not None and local != domain.catch_all:
+        if domain.catch_all is not None and local != fold_local_part(domain.catch_all):
             return self._follow(Mailbox(domain.catch_all, domain.name), walk, depth) and "catch_all"
         if depth:
             walk.missing.append(path)
