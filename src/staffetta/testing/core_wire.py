@@ -38,7 +38,7 @@ LOGIN_OK: Final = reply(235, "2.7.0", "logged in")
 LOGIN_REFUSED: Final = reply(535, "5.7.8", "authentication credentials invalid")
 LOGIN_FIRST: Final = reply(530, "5.7.0", "authentication required")
 TOO_BIG: Final = reply(552, "5.3.4", "too big")
-BAD_CONTENT: Final = reply(550, "5.6.0", "content not acceptable")
+BAD_CONTENT: Final = reply(554, "5.6.0", "content not acceptable")
 
 
 def scram_keys(password: str = PASSWORD) -> ScramKeys:

@@ -69,6 +69,8 @@ class Ask(Enum):
 
     RECEIVE = "receive"
     """What the server sent next, b"" when it is silent or gone."""
+    OVERHEAR = "overhear"
+    """What the server says although nobody waits for it, b"" as it should be."""
     START_TLS = "start_tls"
     """b""."""
     IS_CLOSED = "is_closed"
@@ -102,13 +104,16 @@ class Wire(Protocol):
 
 
 class AsyncWire(Protocol):
-    """The same for servers that are awaited."""
+    """The same for servers that are awaited. Where time is real, `receive_until_quiet` waits long for the first octet."""
 
     async def send(self, octets: bytes) -> None:
         """Send."""
 
     async def receive_until_quiet(self) -> bytes:
         """What the server sends until it waits for the client; b"" when that is nothing."""
+
+    async def overhear(self) -> bytes:
+        """What the server says although nothing is expected; waits no longer than an answer would take to come."""
 
     async def start_tls(self) -> None:
         """Shake hands."""
@@ -223,7 +228,7 @@ def _check(step: Step, where: str) -> Play:
     if step.word == "starttls":
         yield Ask.START_TLS
     elif step.word == "quiet":
-        more = yield Ask.RECEIVE
+        more = yield Ask.OVERHEAR
         if more:
             raise DialogueError(f"{where}: the server said {more!r}")
     elif step.word == "closed":
@@ -253,7 +258,7 @@ def play(dialogue: Dialogue, wire: Wire, split: int = 0) -> None:
         answer = b""
         if isinstance(action, Send):
             wire.send(action.octets)
-        elif action is Ask.RECEIVE:
+        elif action in {Ask.RECEIVE, Ask.OVERHEAR}:
             answer = wire.receive_until_quiet()
         elif action is Ask.START_TLS:
             wire.start_tls()
@@ -277,6 +282,8 @@ async def play_async(dialogue: Dialogue, wire: AsyncWire, split: int = 0) -> Non
             await wire.send(action.octets)
         elif action is Ask.RECEIVE:
             answer = await wire.receive_until_quiet()
+        elif action is Ask.OVERHEAR:
+            answer = await wire.overhear()
         elif action is Ask.START_TLS:
             await wire.start_tls()
         elif action is Ask.IS_CLOSED:

@@ -43,6 +43,9 @@ class AwaitedWire:
     async def receive_until_quiet(self) -> bytes:
         return self.wire.receive_until_quiet()
 
+    async def overhear(self) -> bytes:
+        return await self.receive_until_quiet()
+
     async def start_tls(self) -> None:
         self.wire.start_tls()
 
