@@ -78,23 +78,23 @@ class NetworkCourier:
 
     async def deliver(self, claim: Claim) -> Report:
         """Try the open connection, then the hosts in order."""
+        tries: list[Try] = []
         if self.warm:
             try:
-                return Report((await self._send(claim, asyncio.get_running_loop().time()),), self._road.route)
+                tries.append(await self._send(claim, asyncio.get_running_loop().time()))
             except SessionStale:
                 pass  # it had died unnoticed: nothing happened, so nothing is counted
+            if tries and not _may_go_elsewhere(tries[0]):
+                return Report(tuple(tries), self._road.route)
         await self.finish()
         targets = await self._targets()
         if isinstance(targets, Outcome):
-            return self._report(claim, [], targets)
-        tries: list[Try] = []
+            return self._report(claim, tries, targets)
         for target in targets[:HOSTS_PER_ATTEMPT]:
-            done = await self._try_host(claim, target)
-            tries.append(done)
-            if done.outcomes[0].scope is not Scope.HOST:
+            tries.append(await self._try_host(claim, target))
+            if not _may_go_elsewhere(tries[-1]):
                 return Report(tuple(tries), self._road.route)
-        last = tries.pop()
-        return Report((*tries, _for_destination(last)), self._road.route)
+        return Report(tuple(_concluded(tries)), self._road.route)
 
     def _report(self, claim: Claim, tries: list[Try], outcome: Outcome) -> Report:
         outcomes = (outcome,) * len(claim.recipients)
@@ -189,10 +189,24 @@ def _connect_outcome(failure: ConnectFailed) -> Outcome:
     return _local(Result.DEFERRED, Scope.HOST, _because(NO_CONNECTION, str(failure)), "connect")
 
 
-def _for_destination(last: Try) -> Try:
-    """No further host: what the last one says is true of the destination."""
-    outcomes = tuple(msgspec.structs.replace(outcome, scope=Scope.DESTINATION) for outcome in last.outcomes)
-    return msgspec.structs.replace(last, outcomes=outcomes)
+def _may_go_elsewhere(done: Try) -> bool:
+    """True when nobody has taken or judged the message, so that another connection or host may."""
+    return all(
+        outcome.scope is Scope.HOST
+        or (outcome.scope is Scope.SESSION and outcome.result is Result.DEFERRED and not outcome.in_doubt)
+        for outcome in done.outcomes
+    )
+
+
+def _concluded(tries: list[Try]) -> list[Try]:
+    """No further host. The last one speaks for the destination, unless another may do later: then that one does."""
+    hopeful = [one for one in tries if one.outcomes[0].result is Result.DEFERRED]
+    last = (hopeful or tries)[-1]
+    tries.remove(last)
+    if not any(one.outcomes[0].scope is Scope.SESSION for one in (*tries, last)):
+        outcomes = tuple(msgspec.structs.replace(outcome, scope=Scope.DESTINATION) for outcome in last.outcomes)
+        last = msgspec.structs.replace(last, outcomes=outcomes)
+    return [*tries, last]
 
 
 def _local(result: Result, scope: Scope, answer: Reply, stage: str) -> Outcome:
