@@ -177,6 +177,7 @@ def test_deep_and_wide_aliases_end() -> None:
         ("ANNA+x@example.com", "anna@example.com"),
         ("team+eu@example.com", "team+eu@example.com"),
         ("someone+x@any.example", "someone@any.example"),
+        ("+x@any.example", "+x@any.example"),
         ("carol-x@second.example", "carol@second.example"),
         ("carol+x@second.example", "carol+x@second.example"),
         ("postmaster@example.com", "postmaster@example.com"),

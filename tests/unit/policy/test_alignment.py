@@ -103,6 +103,7 @@ HEADERS = [
     (SUBMISSION, ANNA, "From: us: anna@example.com;", "header_unclear"),
     (SUBMISSION, ANNA, "From: nobody", "header_unclear"),
     (SUBMISSION, ANNA, "From: anna@example.com\nSender: a@b@c", "header_unclear"),
+    (SUBMISSION, ANNA, "From: anna@example.com\nResent-From: a@b@c", "header_unclear"),
     (SUBMISSION, ANNA, "From : anna@example.com\nFrom: bob@example.com", "header_unclear"),
     (LISTED_SUBMISSION, ANNA, "From: boss@partner.example", "header_not_owned"),
     (RELAY, ANNA, "From: bob@example.com", "header_not_owned"),
