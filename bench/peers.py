@@ -310,6 +310,8 @@ def staffetta(
         relay = Relay(path, port)
         try:
             yield relay
+        except Failed as failure:
+            raise Failed(f"{failure}; Staffetta said: {_tail(relay.log)}") from failure
         finally:
             relay.stop()
 
@@ -349,4 +351,4 @@ def _expect(readline: Callable[[], bytes], code: bytes) -> None:
 
 
 def _tail(path: Path) -> str:
-    return path.read_text(errors="replace")[-1500:].strip() if path.exists() else "nothing"
+    return path.read_text(errors="replace")[-600:].strip() if path.exists() else "nothing"
