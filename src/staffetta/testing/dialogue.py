@@ -104,7 +104,7 @@ class Wire(Protocol):
 
 
 class AsyncWire(Protocol):
-    """The same for servers that are awaited. Where time is real, `receive_until_quiet` waits long for the first octet."""
+    """The same for servers that are awaited. In real time `receive_until_quiet` waits long for the first octet."""
 
     async def send(self, octets: bytes) -> None:
         """Send."""
