@@ -7,7 +7,7 @@ from staffetta.config.schema import Route as ConfiguredRoute
 from staffetta.delivery.road import Road
 from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.mail.domain import Domain, Host
-from staffetta.policy.route import Hop, Pattern, Route, RouteTable, local_key
+from staffetta.policy.route import IMPLIED_ROUTE, Hop, Pattern, Route, RouteTable, local_key
 from staffetta.tlspolicy.levels import TlsLevel
 
 
@@ -42,7 +42,7 @@ class Roads:
         if way is not None and way.route is not None:
             return self._outside(way.route, way.domain)
         if way is None:
-            return self._outside(self.table.routes[-1], None)
+            return self._outside(self.table.routes[-1] if self.table.routes else IMPLIED_ROUTE, None)
         domain = self._local.get(way.domain) if isinstance(way.domain, Domain) else None
         if way.held or domain is None or isinstance(domain.deliver, Maildir):
             return None

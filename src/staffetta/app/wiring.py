@@ -122,6 +122,7 @@ class Parts:
             clock=world.clock,
             monotonic=world.monotonic,
             random_bytes=world.random_bytes,
+            spawn=asyncio.get_running_loop().create_task,
             hostname=config.hostname.ascii,
             sessions=set(),
             tasks=set(),

@@ -56,12 +56,13 @@ class Tools(msgspec.Struct, frozen=True):
 class NetworkCourier:
     """See delivery.courier.Courier."""
 
-    __slots__ = ("_endpoint", "_host", "_road", "_session", "_tools")
+    __slots__ = ("_endpoint", "_host", "_road", "_session", "_time", "_tools")
 
     def __init__(self, road: Road, tools: Tools) -> None:
         self._road = road
         self._tools = tools
         self._session: SmtpSession | None = None
+        self._time = asyncio.get_running_loop().time
         self._host = ""
         self._endpoint = Endpoint("", 0)
 
@@ -81,7 +82,7 @@ class NetworkCourier:
         tries: list[Try] = []
         if self.warm:
             try:
-                tries.append(await self._send(claim, asyncio.get_running_loop().time()))
+                tries.append(await self._send(claim, self._time()))
             except SessionStale:
                 pass  # it had died unnoticed: nothing happened, so nothing is counted
             if tries and not _may_go_elsewhere(tries[0]):
@@ -115,7 +116,7 @@ class NetworkCourier:
 
     async def _try_host(self, claim: Claim, target: Hop) -> Try:
         """One host, for all recipients of the claim; without TLS a second time where that is allowed."""
-        begun = asyncio.get_running_loop().time()
+        begun = self._time()
         try:
             try:
                 await self._open(target, begun)
@@ -174,12 +175,12 @@ class NetworkCourier:
             self._session = None
             raise
         tls = session.tls
-        seconds = asyncio.get_running_loop().time() - begun
+        seconds = self._time() - begun
         dsn = session.capabilities.dsn
         return Try(tuple(outcomes), self._host, self._endpoint.address, str(tls) if tls else "", seconds, dsn)
 
     def _failed(self, claim: Claim, target: Hop, outcome: Outcome, begun: float) -> Try:
-        seconds = asyncio.get_running_loop().time() - begun
+        seconds = self._time() - begun
         return Try((outcome,) * len(claim.recipients), target.host, self._endpoint.address, "", seconds)
 
 

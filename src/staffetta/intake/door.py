@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -61,7 +61,10 @@ class Outlet(Protocol):
 
 
 class House(msgspec.Struct):
-    """What every session uses. Fields that follow the configuration are replaced together when it is reloaded."""
+    """What every session uses. Fields that follow the configuration are replaced together when it is reloaded.
+
+    `spawn` is the loop's create_task: asking for the running loop costs a system call each time.
+    """
 
     spool: Spool
     directory: Directory
@@ -77,6 +80,7 @@ class House(msgspec.Struct):
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     random_bytes: Callable[[int], bytes]
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     hostname: str
     sessions: set[Session]
     tasks: set[asyncio.Task[None]]

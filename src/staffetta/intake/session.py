@@ -293,7 +293,7 @@ class Session:
     def answer_by(self, work: Coroutine[Any, Any, Reply]) -> None:
         """Answer the current event when `work` has its reply."""
         self._waiting = True
-        self._task = asyncio.get_running_loop().create_task(self._answered(work))
+        self._task = self.house.spawn(self._answered(work))
 
     async def _answered(self, work: Coroutine[Any, Any, Reply]) -> None:
         try:
@@ -307,7 +307,7 @@ class Session:
     def pause_for(self, work: Coroutine[Any, Any, None]) -> None:
         """Take no further event until `work` is done (content goes to disk); a failure refuses the message later."""
         self._waiting = True
-        self._task = asyncio.get_running_loop().create_task(self._paused(work))
+        self._task = self.house.spawn(self._paused(work))
 
     async def _paused(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -386,7 +386,7 @@ class Session:
         transaction, self.transaction = self.transaction, None
         self.content_began = 0.0
         if transaction is not None and transaction.draft is not None and transaction.draft.number is not None:
-            task = asyncio.get_running_loop().create_task(_discard(self.house, transaction))
+            task = self.house.spawn(_discard(self.house, transaction))
             self.house.tasks.add(task)
             task.add_done_callback(self.house.tasks.discard)
 

@@ -20,7 +20,7 @@ import msgspec
 
 from staffetta.net.channel import Channel
 from staffetta.net.contract import Endpoint
-from staffetta.net.stream import TcpStream
+from staffetta.net.stream import TcpStream, WriteBatch
 
 STAGGER_SECONDS: Final = 0.25
 """Lead that an address has over the next one, RFC 8305 section 8."""
@@ -67,6 +67,7 @@ class SocketConnector:
 
     def __init__(self, settings: ConnectSettings | None = None) -> None:
         self._settings = settings or ConnectSettings()
+        self._batch: WriteBatch | None = None
         sources = [ipaddress.ip_address(source) for source in self._settings.sources]
         self._sources = {
             version: itertools.cycle([str(source) for source in sources if source.version == version])
@@ -87,6 +88,9 @@ class SocketConnector:
     async def attempt(self, endpoint: Endpoint) -> Channel:
         """Connect to one address. Raises OSError."""
         loop = asyncio.get_running_loop()
+        if self._batch is None:
+            self._batch = WriteBatch(loop)
+        batch = self._batch
         channel: Channel | None = None
 
         def own(stream: TcpStream) -> Channel:
@@ -95,12 +99,12 @@ class SocketConnector:
             return channel
 
         if endpoint.port == 0:
-            await loop.create_unix_connection(lambda: TcpStream(own), endpoint.address)
+            await loop.create_unix_connection(lambda: TcpStream(own, batch), endpoint.address)
         elif not self._sources:
-            await loop.create_connection(lambda: TcpStream(own), endpoint.address, endpoint.port)
+            await loop.create_connection(lambda: TcpStream(own, batch), endpoint.address, endpoint.port)
         else:
             sock = await self._from_source(loop, endpoint)
-            await loop.create_connection(lambda: TcpStream(own), sock=sock)
+            await loop.create_connection(lambda: TcpStream(own, batch), sock=sock)
         if channel is None:
             raise ConnectionResetError("the connection was lost at once")
         return channel

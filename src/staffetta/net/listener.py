@@ -19,7 +19,7 @@ from typing import Final, cast
 
 from staffetta.net.contract import Endpoint, StreamHandler
 from staffetta.net.endpoint import Bind, endpoint_of
-from staffetta.net.stream import TcpStream
+from staffetta.net.stream import TcpStream, WriteBatch
 
 BACKLOG: Final = 1024
 """Connections that the system keeps while we are busy."""
@@ -53,9 +53,10 @@ class Listener:
         """Begin to accept."""
         loop = asyncio.get_running_loop()
         accept = self._accept
+        batch = WriteBatch(loop)
 
         def stream() -> TcpStream:
-            return TcpStream(accept)
+            return TcpStream(accept, batch)
 
         for sock in self._sockets:
             if sock.family == socket.AF_UNIX:

@@ -28,6 +28,31 @@ CLOSE_SECONDS: Final = 10.0
 """How long `close` tries to hand the last octets to a peer that does not read."""
 
 
+class WriteBatch:
+    """Writes of one turn of the loop, sent together when the turn is over.
+
+    Each send wakes its peer. When the peers of many streams are one process, or the other processor sleeps, waking them
+    once for all replies of a turn costs a fraction of waking them for each (measured: a fifth of a relay's time).
+    """
+
+    __slots__ = ("_loop", "_streams")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._streams: list[TcpStream] = []
+
+    def add(self, stream: TcpStream) -> None:
+        """Send what `stream` holds back at the end of this turn."""
+        if not self._streams:
+            self._loop.call_soon(self._send)
+        self._streams.append(stream)
+
+    def _send(self) -> None:
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.send_held_back()
+
+
 class _Nobody:
     """The handler before the owner is known and after the stream is gone."""
 
@@ -63,12 +88,14 @@ class TcpStream(asyncio.Protocol):
 
     __slots__ = (
         "_accept",
+        "_batch",
         "_blocked",
         "_closing",
         "_engine",
         "_eof",
         "_error",
         "_handler",
+        "_held_back",
         "_local",
         "_paused",
         "_peer",
@@ -82,8 +109,10 @@ class TcpStream(asyncio.Protocol):
         "_transport_blocked",
     )
 
-    def __init__(self, accept: Callable[[TcpStream], StreamHandler | None]) -> None:
+    def __init__(self, accept: Callable[[TcpStream], StreamHandler | None], batch: WriteBatch | None = None) -> None:
         self._accept: Callable[[TcpStream], StreamHandler | None] | None = accept
+        self._batch = batch
+        self._held_back: bytes | None = None
         self._handler: StreamHandler = _NOBODY
         self._transport: asyncio.Transport
         self._peer = _NOWHERE
@@ -135,6 +164,8 @@ class TcpStream(asyncio.Protocol):
     def unsent(self) -> int:
         """Octets written and not yet taken by the system."""
         queued = sum(map(len, self._queued)) if self._queued else 0
+        if self._held_back is not None:
+            queued += len(self._held_back)
         return queued + (0 if self._closing else self._transport.get_write_buffer_size())
 
     @property
@@ -148,14 +179,34 @@ class TcpStream(asyncio.Protocol):
             return
         engine = self._engine
         if engine is None:
-            self._transport.write(data)
+            self._send(data)
         elif self._tls is not None:
             try:
-                self._transport.write(engine.write(data))
+                self._send(engine.write(data))
             except TlsFailed as error:
                 self._fail(error)
         else:
             self._queue(data)
+
+    def _send(self, data: bytes) -> None:
+        batch = self._batch
+        if batch is None:
+            self._transport.write(data)
+        elif self._held_back is not None:
+            self._held_back += data
+            if len(self._held_back) > HIGH_WATER_OCTETS:
+                self.send_held_back()
+        elif len(data) > HIGH_WATER_OCTETS:
+            self._transport.write(data)
+        else:
+            self._held_back = data
+            batch.add(self)
+
+    def send_held_back(self) -> None:
+        """Send now what was to be sent at the end of the turn; nothing when it has gone already."""
+        data, self._held_back = self._held_back, None
+        if data is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     def start_tls(
         self, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None, received: bytes = b""
@@ -200,6 +251,7 @@ class TcpStream(asyncio.Protocol):
         """Flush what was written, say close_notify, close; cut off after CLOSE_SECONDS if the peer does not read."""
         if self._closing:
             return
+        self.send_held_back()
         self._closing = True
         transport = self._transport
         if self._engine is not None:
@@ -213,6 +265,7 @@ class TcpStream(asyncio.Protocol):
     def abort(self) -> None:
         """Close now, dropping what is unsent."""
         self._closing = True
+        self._held_back = None
         self._transport.abort()
 
     # The face towards the loop: asyncio.Protocol.
@@ -277,6 +330,7 @@ class TcpStream(asyncio.Protocol):
         handler, self._handler = self._handler, _NOBODY
         self._engine = None
         self._queued = None
+        self._held_back = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -305,7 +359,7 @@ class TcpStream(asyncio.Protocol):
                 return
             reply = engine.flush()
             if reply:
-                self._transport.write(reply)
+                self._send(reply)
             if engine.finished or (self._eof and not self._paused):
                 self._tell_finished()
         except TlsFailed as error:
@@ -317,13 +371,13 @@ class TcpStream(asyncio.Protocol):
         done = engine.handshake()
         reply = engine.flush()
         if reply:
-            self._transport.write(reply)
+            self._send(reply)
         if not done:
             return False
         self._tls = engine.facts(server_side=self._server_side, server_name=self._server_name)
         queued, self._queued = self._queued, None
         if queued:
-            self._transport.write(engine.write(b"".join(queued)))
+            self._send(engine.write(b"".join(queued)))
             self._tell_blocked()
         self._handler.tls_established(self._tls)
         return True
@@ -342,7 +396,7 @@ class TcpStream(asyncio.Protocol):
         if not self._closing and self._engine is not None:
             alert = self._engine.flush()
             if alert:
-                self._transport.write(alert)
+                self._send(alert)
         self.close()
 
     # Telling the owner.
