@@ -7,6 +7,7 @@ notification. A notice is committed in the same write as the step that caused it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -29,6 +30,7 @@ from staffetta.spool.contract import (
     Message,
     NewMessage,
     Spool,
+    SpoolUnavailable,
     WaitingRecipient,
 )
 
@@ -157,10 +159,11 @@ class Notifier:
 
     async def _beginning(self, message_id: str) -> bytes:
         found = b""
-        async for chunk in self._spool.content(message_id):
-            found += chunk
-            if len(found) >= ORIGINAL_OCTETS:
-                break
+        with suppress(SpoolUnavailable):  # damaged, or the disk fails: a notice with less of the original is still due
+            async for chunk in self._spool.content(message_id):
+                found += chunk
+                if len(found) >= ORIGINAL_OCTETS:
+                    break
         return found
 
 

@@ -7,22 +7,23 @@ the next claim, so that a crash repeats at most what was in flight.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final
 
 from msgspec.structs import replace
 
-from staffetta.delivery.bounce import Notifier
+from staffetta.accounts.store import AccountsUnavailable
+from staffetta.delivery.bounce import NOTHING, Notifier
 from staffetta.delivery.courier import Courier, CourierFactory, Report
 from staffetta.delivery.lifetime import Lifetimes, waiting_again
 from staffetta.delivery.schedule import Lane, Schedule
 from staffetta.delivery.settings import DeliverySettings
-from staffetta.delivery.settle import Moment, Settlement, settle
+from staffetta.delivery.settle import Moment, Settlement, held_back, put_off, settle
 from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.observe.events import Event
 from staffetta.policy.route import is_held
-from staffetta.spool.contract import Claim, Spool, SpoolUnavailable
+from staffetta.spool.contract import Claim, ClaimLost, Spool, SpoolUnavailable
 
 POLL_SECONDS: Final = 0.5
 """How often the store is asked whether another process (a command) changed it."""
@@ -61,7 +62,9 @@ class Dispatcher:
         self._idle: dict[str, list[asyncio.Future[bool]]] = {}
         self._wake = asyncio.Event()
         self._sleeps_until = 0.0
+        self._loop = asyncio.get_running_loop()
         self._draining = False
+        self._seen = spool.changes()
         self._main: asyncio.Task[None] | None = None
         self.limits: Callable[[str], tuple[int, float]] = lambda _: (0, 0.0)
         self.destination: Callable[[Mailbox, ReversePath], str] | None = None
@@ -123,13 +126,22 @@ class Dispatcher:
         self._start_workers(lane)
 
     def _start_workers(self, lane: Lane) -> None:
-        while self._schedule.may_start(lane) and lane.workers < len(lane.ready) + lane.workers:
+        while self._schedule.may_start(lane):
             self._schedule.started(lane)
-            task = asyncio.create_task(self._work(lane), name=f"deliver {lane.key}")
+            task = self._loop.create_task(self._work(lane), name=f"deliver {lane.key}")
             self._workers.add(task)
             task.add_done_callback(self._workers.discard)
             if len(lane.ready) <= lane.workers:
                 return
+        if self._schedule.starving:
+            self._end_a_rest()
+
+    def _end_a_rest(self) -> None:
+        """A lane has no worker because there are too many in all: one that only rests makes place."""
+        for waiters in self._idle.values():
+            for waiter in waiters:
+                if _wake(waiter, False):
+                    return
 
     async def _work(self, lane: Lane) -> None:
         courier: Courier | None = None
@@ -143,21 +155,30 @@ class Dispatcher:
                 wait = self._schedule.slot(lane, self._clock())
                 if wait > 0:
                     await asyncio.sleep(wait)
-                if courier is None:
-                    courier = self._couriers(lane.key)
-                await self._carry(lane, courier, claim)
+                courier = await self._carry(lane, courier, claim)
                 if self._schedule.wants_refill(lane):
                     self._wake.set()
+                if self._schedule.starving and lane.workers > 1:
+                    return
         finally:
-            self._schedule.stopped(lane)
+            await self._leave(lane, courier)
+
+    async def _leave(self, lane: Lane, courier: Courier | None) -> None:
+        """The end of a worker: its connection is closed, and then its place is given to whom it is due."""
+        try:
             if courier is not None:
                 await courier.finish()
-            if lane.ready and not self._draining:
-                self._start_workers(lane)
+        except Exception as error:
+            _complain("a connection could not be closed", error)
+        finally:
+            self._schedule.stopped(lane)
+            if not self._draining:
+                for other in (*self._schedule.starved(), lane):
+                    self._start_workers(other)
 
     async def _rest(self, lane: Lane) -> bool:
         """Wait a little for the lane's next claim; False when none came and the connection should close."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         waiter: asyncio.Future[bool] = loop.create_future()
         waiters = self._idle.setdefault(lane.key, [])
         waiters.append(waiter)
@@ -168,40 +189,56 @@ class Dispatcher:
             timer.cancel()
             if waiter in waiters:
                 waiters.remove(waiter)
+            if not self._idle.get(lane.key, True):
+                del self._idle[lane.key]
 
-    async def _carry(self, lane: Lane, courier: Courier, claim: Claim) -> None:
-        report = await courier.deliver(claim)
-        at = Moment(self._clock(), self._random.random)
-        settlement = settle(claim, report, at, self._settings.retry, lane.failures)
+    async def _carry(self, lane: Lane, courier: Courier | None, claim: Claim) -> Courier | None:
+        """One claim, to its recorded end, whatever happens; the courier for the next one."""
+        try:
+            report = None
+            try:
+                courier = courier or self._couriers(lane.key)
+                report = await courier.deliver(claim)
+            except Exception as error:
+                _complain(f"delivery of {claim.message.id} broke off", error)
+            await self._settle(lane, claim, put_off(claim) if report is None else report)
+        except ClaimLost as error:
+            _complain(f"{claim.message.id} is not ours any more", error)
+        except Exception as error:
+            _complain(f"{claim.message.id} is held: the end of its attempt could not be recorded", error)
+            await self._hold(claim)
+        return courier
+
+    async def _settle(self, lane: Lane, claim: Claim, report: Report) -> None:
+        now = self._clock()
+        # Attempts that were under way when the destination was found down are one bad time, not as many.
+        failures = lane.failures - 1 if now < lane.not_before and lane.failures else lane.failures
+        settlement = settle(claim, report, Moment(now, self._random.random), self._settings.retry, failures)
         if settlement.destination is not None:
             given_back = self._schedule.failed(lane, settlement.destination)
             await self._record(claim, settlement, report)
             for other in given_back:
-                steps = [waiting_again(recipient) for recipient in other.recipients]
-                await self._spool.record(other.message.id, steps, ())
+                await self._give_back(other)
             return
-        if self._schedule.succeeded(lane):
-            await self._spool.destination_up(lane.key)
-            self._wake.set()
+        was_down = self._schedule.succeeded(lane)
         if lane.ready:
             self._start_workers(lane)
         await self._record(claim, settlement, report)
+        if was_down:
+            await self._insist(lambda: self._spool.destination_up(lane.key))
+            self._wake.set()
 
     async def _record(self, claim: Claim, settlement: Settlement, report: Report) -> None:
-        notices = await self._notifier.after(claim, settlement, report, self._clock())
-        while True:
-            try:
-                await self._spool.record(
-                    claim.message.id,
-                    settlement.steps,
-                    (settlement.journal,),
-                    notices.messages,
-                    settlement.destination,
-                )
-                break
-            except SpoolUnavailable:
-                # The peer has it, or had its say; forgetting that would repeat it. Wait for the store.
-                await asyncio.sleep(RECORD_RETRY_SECONDS)
+        notices = NOTHING
+
+        async def write() -> None:
+            nonlocal notices
+            notices = await self._notifier.after(claim, settlement, report, self._clock())
+            await self._spool.record(
+                claim.message.id, settlement.steps, (settlement.journal,), notices.messages, settlement.destination
+            )
+
+        await self._insist(write)
         for event in settlement.events:
             self._emit(event)
         self._expect(settlement)
@@ -209,6 +246,34 @@ class Dispatcher:
             self._emit(event)
         if notices.messages:
             self._wake.set()
+
+    async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write, however long the store cannot. The peer has it, or had its say: forgetting that would repeat it."""
+        while True:
+            try:
+                await write()
+            except (SpoolUnavailable, AccountsUnavailable):
+                await asyncio.sleep(RECORD_RETRY_SECONDS)
+            else:
+                return
+
+    async def _give_back(self, claim: Claim) -> None:
+        steps = [waiting_again(recipient) for recipient in claim.recipients]
+        try:
+            await self._insist(lambda: self._spool.record(claim.message.id, steps, ()))
+        except ClaimLost as error:
+            _complain(f"{claim.message.id} is not ours any more", error)
+
+    async def _hold(self, claim: Claim) -> None:
+        """Our own bug: nobody knows what became of it, so it is neither repeated nor lost, but shown."""
+        held = held_back(claim, self._clock())
+        try:
+            await self._insist(lambda: self._spool.record(claim.message.id, held.steps, (held.journal,)))
+        except Exception as error:
+            _complain(f"{claim.message.id} could not be held", error)
+            return
+        for event in held.events:
+            self._emit(event)
 
     def _expect(self, settlement: Settlement) -> None:
         """Wake up earlier than planned when something becomes due earlier."""
@@ -223,6 +288,7 @@ class Dispatcher:
         while True:
             self._wake.clear()
             try:
+                self._notice_changes()
                 refilled = await self._refill()
                 now = self._clock()
                 if abs(now - swept_at) >= SWEEP_SECONDS:
@@ -230,8 +296,19 @@ class Dispatcher:
                     await self._sweep(now)
                 if not refilled:
                     await self._sleep()
-            except SpoolUnavailable:
+            except (SpoolUnavailable, AccountsUnavailable):
                 await asyncio.sleep(RECORD_RETRY_SECONDS)
+            except Exception as error:
+                _complain("dispatch broke off, and goes on", error)
+                await asyncio.sleep(RECORD_RETRY_SECONDS)
+
+    def _notice_changes(self) -> bool:
+        """True when another process wrote since this was asked last: then destinations that are down get a chance."""
+        seen, self._seen = self._seen, self._spool.changes()
+        if seen == self._seen:
+            return False
+        self._schedule.reconsider()
+        return True
 
     async def _refill(self) -> bool:
         """Claim what is due and fits; True when there may be more at once."""
@@ -248,8 +325,8 @@ class Dispatcher:
             counts[destination] = counts.get(destination, 0) + len(claim.recipients)
             self.offer(self._rerouted(claim))
         for lane in self._schedule.lanes():
-            if lane.key not in full:
-                lane.more = counts.get(lane.key, 0) >= per_destination
+            # Of those that were not asked about because they have enough, nobody knows: they are asked about later.
+            lane.more = lane.crowded if lane.key in full else counts.get(lane.key, 0) >= per_destination
         return len(claims) >= room
 
     def _rerouted(self, claim: Claim) -> Claim:
@@ -272,7 +349,6 @@ class Dispatcher:
         due = await self._spool.next_due(now, self._schedule.crowded())
         left = SWEEP_SECONDS if due is None else min(max(due - now, 0.05), SWEEP_SECONDS)
         self._sleeps_until = now + left
-        seen = self._spool.changes()
         while left > 0:
             try:
                 async with asyncio.timeout(min(left, POLL_SECONDS)):
@@ -280,8 +356,7 @@ class Dispatcher:
                 return
             except TimeoutError:
                 left -= POLL_SECONDS
-                if self._spool.changes() != seen:
-                    self._schedule.reconsider()
+                if self._notice_changes():
                     return
 
     async def _sweep(self, now: float) -> None:
@@ -299,3 +374,7 @@ def _wake(waiter: asyncio.Future[bool], come: bool) -> bool:
         return False
     waiter.set_result(come)
     return True
+
+
+def _complain(what: str, error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})

@@ -5,18 +5,30 @@ RFC 5321 section 4.5.4.1 (give up after days), RFC 3461 section 4.1 (delay). Als
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final
 
 from msgspec.structs import replace
 
+from staffetta.accounts.store import AccountsUnavailable
 from staffetta.delivery.bounce import Notices, Notifier, last_reply
 from staffetta.delivery.settle import Settlement
 from staffetta.mail.address import NullPath
 from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.observe.events import Bounce, Event, Expire, encode, moment
 from staffetta.policy.retry import RetrySettings, is_expired
-from staffetta.spool.contract import Claim, JournalEntry, Spool, State, Step, WaitingRecipient
+from staffetta.spool.contract import (
+    Claim,
+    ClaimLost,
+    JournalEntry,
+    Spool,
+    SpoolUnavailable,
+    State,
+    Step,
+    WaitingRecipient,
+)
 from staffetta.spool.contract import Final as End
 
 CLAIMS_PER_SWEEP: Final = 200
@@ -40,29 +52,64 @@ class Lifetimes:
         self._retry = retry
         self._offer = offer
         self._failures = failures
+        self._left: list[Claim] = []
 
     async def sweep(self, now: float) -> list[Event]:
-        """One look; the events of what was recorded. Raises SpoolUnavailable."""
+        """One look; the events of what was recorded. Raises SpoolUnavailable. What cannot be ended or told about now is
+        given back and found again by a later look."""
         retry = self._retry
+        await self._give_back()
         events: list[Event] = []
         before, null_before = now - retry.lifetime_seconds, now - retry.bounce_lifetime_seconds
         for claim in await self._spool.overdue(before, null_before, CLAIMS_PER_SWEEP):
-            events += await self._end(claim, now)
+            events += await self._looked_at(claim, self._over(claim, now), self._end, now)
         if retry.delay_notice_seconds is not None:
             for claim in await self._spool.undelayed(now - retry.delay_notice_seconds, CLAIMS_PER_SWEEP):
-                events += await self._tell_delay(claim, now)
+                events += await self._looked_at(claim, claim.recipients, self._tell_delay, now)
+        await self._give_back()
         return events
 
-    async def _end(self, claim: Claim, now: float) -> list[Event]:
-        over = [recipient for recipient in claim.recipients if self._is_over(claim, recipient, now)]
-        rest = tuple(recipient for recipient in claim.recipients if recipient not in over)
+    async def _looked_at(
+        self,
+        claim: Claim,
+        concerned: tuple[WaitingRecipient, ...],
+        act: Callable[[Claim, float], Coroutine[Any, Any, list[Event]]],
+        now: float,
+    ) -> list[Event]:
+        """Do something about the recipients concerned, and offer the others. A claim is never forgotten."""
+        rest = tuple(recipient for recipient in claim.recipients if recipient not in concerned)
         if rest:
             self._offer(Claim(claim.message, rest, claim.content))
-        if not over:
+        if not concerned:
             return []
-        ended = Claim(claim.message, tuple(over), claim.content)
-        settlement = _settlement(ended, now)
-        notices = await self._notifier.after(ended, settlement, None, now)
+        part = Claim(claim.message, concerned, claim.content)
+        try:
+            return await act(part, now)
+        except ClaimLost:
+            return []  # somebody else has it, and looks after it
+        except (SpoolUnavailable, AccountsUnavailable):
+            self._left.append(part)  # a notice needs space that there may not be; giving it back needs less
+        except Exception as error:
+            self._left.append(part)
+            context = {"message": f"the age of {claim.message.id} could not be seen to", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+        return []
+
+    async def _give_back(self) -> None:
+        """Give back what could not be seen to. Raises SpoolUnavailable; the next look tries again."""
+        while self._left:
+            claim = self._left[-1]
+            with suppress(ClaimLost):
+                steps = [waiting_again(recipient) for recipient in claim.recipients]
+                await self._spool.record(claim.message.id, steps, ())
+            self._left.pop()
+
+    def _over(self, claim: Claim, now: float) -> tuple[WaitingRecipient, ...]:
+        return tuple(recipient for recipient in claim.recipients if self._is_over(claim, recipient, now))
+
+    async def _end(self, claim: Claim, now: float) -> list[Event]:
+        settlement = _settlement(claim, now)
+        notices = await self._notifier.after(claim, settlement, None, now)
         await self._spool.record(claim.message.id, settlement.steps, (settlement.journal,), notices.messages)
         return [*settlement.events, *notices.events]
 

@@ -49,17 +49,34 @@ class Lane:
         self.proven = False
         self.more = False
 
+    @property
+    def crowded(self) -> bool:
+        """It has enough at hand; the spool need not be asked for more."""
+        return len(self.ready) > LOW_WATER
+
 
 class Schedule:
     """The lanes and their limits. Single-threaded; every moment is an argument."""
 
-    __slots__ = ("_lanes", "_ready", "_settings", "_workers")
+    __slots__ = ("_lanes", "_ready", "_settings", "_starving", "_workers")
 
     def __init__(self, settings: DeliverySettings) -> None:
         self._settings = settings
         self._lanes: dict[str, Lane] = {}
         self._ready = 0
         self._workers = 0
+        self._starving: dict[str, Lane] = {}
+
+    @property
+    def starving(self) -> bool:
+        """True while a lane has claims but nobody to carry them, because there are too many workers in all."""
+        return bool(self._starving)
+
+    def starved(self) -> list[Lane]:
+        """Those lanes, the longest starving first; they are forgotten here."""
+        lanes = list(self._starving.values())
+        self._starving.clear()
+        return lanes
 
     @property
     def active(self) -> int:
@@ -75,10 +92,14 @@ class Schedule:
 
     def has_room(self, key: str, now: float) -> bool:
         """True when a message for this destination may be claimed in the same write that accepts it."""
-        if self._ready >= self._settings.ready_limit:
-            return False
         lane = self._lanes.get(key)
-        return lane is None or (now >= lane.not_before and len(lane.ready) < self._settings.ready_per_destination)
+        full = self._ready >= self._settings.ready_limit
+        if lane is None:
+            return not full
+        if full or len(lane.ready) >= self._settings.ready_per_destination:
+            lane.more = True  # what cannot be claimed now waits in the spool
+            return False
+        return now >= lane.not_before
 
     def add(self, lane: Lane, claim: Claim) -> None:
         """A claim is at hand."""
@@ -94,7 +115,11 @@ class Schedule:
 
     def may_start(self, lane: Lane) -> bool:
         """True when another connection to the destination is both useful and allowed."""
-        if not lane.ready or self._workers >= self._settings.total_connections:
+        if not lane.ready:
+            return False
+        if self._workers >= self._settings.total_connections:
+            if not lane.workers:
+                self._starving[lane.key] = lane
             return False
         limit = lane.connections if lane.proven else min(PROBING_CONNECTIONS, lane.connections)
         return lane.workers < limit
@@ -140,16 +165,14 @@ class Schedule:
 
     def full(self, now: float) -> frozenset[str]:
         """Destinations for which nothing more should be claimed now."""
-        return frozenset(
-            key for key, lane in self._lanes.items() if len(lane.ready) > LOW_WATER or now < lane.not_before
-        )
+        return frozenset(key for key, lane in self._lanes.items() if lane.crowded or now < lane.not_before)
 
     def crowded(self) -> frozenset[str]:
         """Destinations that have enough at hand: the next of theirs to become due is no reason to wake up.
 
         Those that are down are not among them: when their time comes is what the spool is asked for.
         """
-        return frozenset(key for key, lane in self._lanes.items() if len(lane.ready) > LOW_WATER)
+        return frozenset(key for key, lane in self._lanes.items() if lane.crowded)
 
     def room(self) -> int:
         """How many further claims may be at hand."""

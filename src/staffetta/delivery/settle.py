@@ -9,17 +9,22 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from staffetta.delivery.courier import Report
+from staffetta.delivery.courier import Report, Try
 from staffetta.mail.address import NullPath
 from staffetta.mail.outcome import Outcome, Result, Scope
-from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, encode, moment
+from staffetta.mail.reply import reply as make_reply
+from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, Hold, encode, moment
 from staffetta.policy.retry import GiveUp, RetrySettings, after
 from staffetta.spool.contract import Claim, DestinationState, JournalEntry, State, Step, WaitingRecipient
 from staffetta.spool.contract import Final as End
 
 LAST_REPLY_CHARACTERS: Final = 1000
 """How much of a reply the queue keeps; the journal's event keeps it all."""
+
+
+INTERNAL: Final = make_reply(451, "4.3.0", "internal error, it will be tried again")
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -62,6 +67,9 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
             continue
         attempts = recipient.attempts + 1
         next_step = after(outcome, attempts, message.received_at, at.now, null_sender, at.jitter(), retry)
+        if recipient.in_doubt and not outcome.in_doubt:
+            # It may have arrived another time, and an attempt that clearly failed does not take that back.
+            outcome = replace(outcome, in_doubt=True)
         if isinstance(next_step, GiveUp):
             events.append(_end_event(next_step, outcome, message.id, text, at.now))
             steps.append(Step(recipient.index, End.BOUNCED))
@@ -147,3 +155,34 @@ def _destination_state(
         failures=failures + 1,
         last_reply=str(outcome.reply)[:LAST_REPLY_CHARACTERS],
     )
+
+
+def put_off(claim: Claim) -> Report:
+    """What is reported when an attempt broke off by our own fault: every recipient waits for another."""
+    outcome = Outcome(Result.DEFERRED, Scope.MESSAGE, INTERNAL, "local", remote=False)
+    return Report((Try((outcome,) * len(claim.recipients)),))
+
+
+def held_back(claim: Claim, now: float) -> Settlement:
+    """Every recipient is held, because nobody knows what became of it: our own fault, and an operator's to decide."""
+    events: list[Event] = []
+    steps: list[Step] = []
+    for one in claim.recipients:
+        reason = "internal error at the end of an attempt; it may have been delivered"
+        events.append(
+            Hold(time=moment(now), id=claim.message.id, recipient=str(one.address), by="staffetta", reason=reason)
+        )
+        steps.append(
+            Step(
+                one.index,
+                state=State.HELD,
+                next_attempt_at=now,
+                attempts=one.attempts + 1,
+                last_reply=str(INTERNAL),
+                destination=one.destination,
+                in_doubt=True,
+                delay_noticed=one.delay_noticed,
+            )
+        )
+    journal = JournalEntry(b"\n".join([encode(event) for event in events]), now, claim.message.id)
+    return Settlement(tuple(steps), journal, tuple(events))
