@@ -24,6 +24,9 @@ HIGH_WATER_OCTETS: Final = 65536
 LOW_WATER_OCTETS: Final = 16384
 """Unsent octets below which `write_blocked(False)` is told."""
 
+HELD_BACK_OCTETS: Final = 16384
+"""What one stream may hold back until the end of a turn; more is content, and goes at once."""
+
 CLOSE_SECONDS: Final = 10.0
 """How long `close` tries to hand the last octets to a peer that does not read."""
 
@@ -194,9 +197,9 @@ class TcpStream(asyncio.Protocol):
             self._transport.write(data)
         elif self._held_back is not None:
             self._held_back += data
-            if len(self._held_back) > HIGH_WATER_OCTETS:
+            if len(self._held_back) > HELD_BACK_OCTETS:
                 self.send_held_back()
-        elif len(data) > HIGH_WATER_OCTETS:
+        elif len(data) > HELD_BACK_OCTETS:
             self._transport.write(data)
         else:
             self._held_back = data
