@@ -152,7 +152,7 @@ class Dispatcher:
                     if courier is None or not courier.warm or not await self._rest(lane):
                         return
                     continue
-                wait = self._schedule.slot(lane, self._clock())
+                wait = self._schedule.slot(lane, self._loop.time())
                 if wait > 0:
                     await asyncio.sleep(wait)
                 courier = await self._carry(lane, courier, claim)
