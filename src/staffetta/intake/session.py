@@ -192,10 +192,13 @@ class Session:
 
     # Beginning.
 
-    def _begin(self, received: bytes) -> None:
-        """Who the client is stands fast: judge it, then TLS or the greeting."""
+    def _begin(self, received: bytes, *, known: bool = True) -> None:
+        """Who the client is stands fast: judge it, then TLS or the greeting.
+
+        Not `known`: a proxy did not say whom it brings, and its own address must not earn them its trust.
+        """
         house, door = self.house, self.door
-        self.trusted = door.trust is not None and door.trust.contains(self.client)
+        self.trusted = known and door.trust is not None and door.trust.contains(self.client)
         house.emit(
             Connect(
                 time=moment(house.clock()),
@@ -232,7 +235,7 @@ class Session:
             return
         if found.source is not None:
             self.client = found.source.address
-        self._begin(found.rest)
+        self._begin(found.rest, known=found.source is not None)
 
     def _greet(self) -> None:
         core = self._core = ServerConnection(self.door.core, tls=self.stream.tls is not None)
