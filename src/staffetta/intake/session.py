@@ -193,11 +193,9 @@ class Session:
     # Beginning.
 
     def _begin(self, received: bytes, *, known: bool = True) -> None:
-        """Who the client is stands fast: judge it, then TLS or the greeting.
-
-        Not `known`: a proxy did not say whom it brings, and its own address must not earn them its trust.
-        """
+        """Who the client is stands fast: judge it, then TLS or the greeting."""
         house, door = self.house, self.door
+        # A proxy that does not say whom it brings must not lend them the trust in its own address.
         self.trusted = known and door.trust is not None and door.trust.contains(self.client)
         house.emit(
             Connect(
