@@ -198,6 +198,10 @@ class Rehearsal:
             answer = await client.ask_raw(content + b".\r\n")
         return answer.rpartition(" ")[2]
 
+    def forgive(self, words: str) -> None:
+        """What reached the loop's exception handler with these words was meant to."""
+        self._wrong = [context for context in self._wrong if words not in str(context.get("exception"))]
+
     async def client(self) -> DoorClient:
         """A client at the door, greeted."""
         channel = await self._doors.connect([DOOR], deadline=asyncio.get_running_loop().time() + 5)

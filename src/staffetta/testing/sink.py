@@ -364,6 +364,8 @@ class _Session:
         await self.say(b"250 2.0.0 Ok\r\n")
 
     async def quit(self, rest: bytes) -> None:
+        if await self.meet("quit") is not None:
+            return
         await self.say(b"221 2.0.0 Bye\r\n")
         await self.close()
 

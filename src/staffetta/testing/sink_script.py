@@ -14,7 +14,7 @@ import msgspec
 EXTENSIONS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "CHUNKING")
 """What a sink offers when the script says nothing; STARTTLS and AUTH come by themselves."""
 
-STAGES = ("connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "dot")
+STAGES = ("connect", "greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "dot", "quit")
 
 
 class Kind(StrEnum):
