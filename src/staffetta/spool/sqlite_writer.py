@@ -34,6 +34,12 @@ BATCH_OPERATIONS: Final = 64
 BATCH_OCTETS: Final = 4 * 1024 * 1024
 """Most content in one transaction, for the same reason."""
 
+GATHER_SECONDS: Final = 0.002
+"""Under load the next batch begins this much after the last one ended, so that one flush serves more operations."""
+
+GATHER_OPERATIONS: Final = 16
+"""So many need not wait for more."""
+
 LOCK_PATIENCE_MILLISECONDS: Final = 10_000
 """How long the worker waits for another process's transaction before what has gathered is refused."""
 
@@ -83,6 +89,7 @@ class GroupWriter:
         self._alone: deque[Operation] = deque()
         self._busy = False
         self._scheduled = False
+        self._gathering: asyncio.TimerHandle | None = None
         self._closed = False
         self._reconnected = 0
         self._changes = 0
@@ -98,9 +105,16 @@ class GroupWriter:
         if self._closed:
             operation.future.set_exception(SpoolUnavailable("the store is closed"))
             return
-        self._waiting.append(operation)
-        if not (self._busy or self._scheduled):
+        waiting = self._waiting
+        waiting.append(operation)
+        if self._busy:
+            return
+        if not self._scheduled:
             self._scheduled = True
+            self._loop.call_soon(self._flush)
+        elif self._gathering is not None and len(waiting) >= GATHER_OPERATIONS:
+            self._gathering.cancel()
+            self._gathering = None
             self._loop.call_soon(self._flush)
 
     def changes(self) -> int:
@@ -149,6 +163,7 @@ class GroupWriter:
 
     def _flush(self) -> None:
         self._scheduled = False
+        self._gathering = None
         if self._busy:
             return
         operations = self._take()
@@ -250,7 +265,11 @@ class GroupWriter:
                 operation.abandoned()
             else:
                 operation.future.set_result(operation.result)
-        self._next()
+        if len(operations) == 1 or len(self._waiting) >= GATHER_OPERATIONS or self._idle is not None:
+            self._next()  # who writes alone waits for nothing
+        elif not self._scheduled:
+            self._scheduled = True
+            self._gathering = self._loop.call_later(GATHER_SECONDS, self._flush)
 
     def _work(self) -> None:
         while (item := self._jobs.get()) is not None:
