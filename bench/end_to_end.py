@@ -22,8 +22,8 @@ PEER_FACTOR = 5.0
 NULL_FACTOR = 0.25
 
 
-def compare(messages: int = MESSAGES, rounds: int = ROUNDS, without: frozenset[str] = frozenset()) -> dict[str, Lane]:
-    """The lanes by name. `without` leaves out `staffetta` or `postfix`."""
+def compare(messages: int = MESSAGES, rounds: int = ROUNDS, without: frozenset[str] = frozenset()) -> list[Figure]:
+    """All figures. `without` leaves out `staffetta` or `postfix`."""
     with ExitStack() as stack:
         target = stack.enter_context(sink())
         lanes = {"null": Lane(target.server, source, target)}
@@ -31,12 +31,8 @@ def compare(messages: int = MESSAGES, rounds: int = ROUNDS, without: frozenset[s
             lanes["staffetta"] = Lane(stack.enter_context(staffetta(target.port)), source, target)
         if "postfix" not in without:
             lanes["postfix"] = Lane(stack.enter_context(postfix(target.port)), source, target)
-        alternate(lanes, messages, rounds)
-    return lanes
-
-
-def report(lanes: dict[str, Lane]) -> list[Figure]:
-    figures = rate_figures(lanes)
+        neighbours = alternate(lanes, messages, rounds)
+    figures = [*rate_figures(lanes), neighbours]
     ours = lanes.get("staffetta")
     if ours is not None:
         if "postfix" in lanes:
@@ -46,4 +42,4 @@ def report(lanes: dict[str, Lane]) -> list[Figure]:
 
 
 def run() -> list[Figure]:
-    return report(compare())
+    return compare()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from bench.peers import Relay, Server, Sink
+from bench.processes import Neighbours
 from bench.results import Figure, spread
 
 Load = Callable[[int, int], object]
@@ -39,14 +40,19 @@ class Lane:
         self.cpu_microseconds.clear()
 
 
-def alternate(lanes: Mapping[str, Lane], messages: int, rounds: int) -> None:
-    """All lanes in turn; a first, shorter round that does not count warms everybody up."""
+def alternate(lanes: Mapping[str, Lane], messages: int, rounds: int) -> Figure:
+    """All lanes in turn; a first, shorter round that does not count warms everybody up.
+
+    Returns what others did on the machine meanwhile.
+    """
     for lane in lanes.values():
         lane.round(max(messages // 4, 1))
         lane.forget()
+    neighbours = Neighbours()
     for _ in range(rounds):
         for lane in lanes.values():
             lane.round(messages)
+    return Figure("share of the machine that other processes took", f"{neighbours.share():.0%}")
 
 
 def rate_figures(lanes: Mapping[str, Lane], suffix: str = "") -> list[Figure]:

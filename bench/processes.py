@@ -96,22 +96,42 @@ def first_greeting(port: int, seconds: float = 20.0, pause: float = 0.05) -> flo
 
 
 def family(pid: int) -> list[int]:
-    """The process and its children."""
-    children = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            children += [int(word) for word in (task / "children").read_text().split()]
-    return [pid, *children]
+    """The process and all that came from it and lives."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{one}/task").iterdir():
+                found += [int(word) for word in (task / "children").read_text().split()]
+    return found
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU of a process and its children, the ended ones too."""
+    """CPU of a process and all that came from it, the ended ones too."""
     ticks = 0
-    for number, one in enumerate(family(pid)):
+    for one in family(pid):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(int(field) for field in fields[11 : 13 if number else 15])
+            ticks += sum(int(field) for field in fields[11:15])
     return ticks / TICKS
+
+
+class Neighbours:
+    """How much of the machine others took since this was made: what a figure from a busy machine is worth."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._foreign = self._foreign_seconds()
+
+    def share(self) -> float:
+        """Of all cores, 0 to 1. Time that the hypervisor took away counts."""
+        seconds = (time.monotonic() - self._begin) * (os.cpu_count() or 1)
+        return max(0.0, self._foreign_seconds() - self._foreign) / seconds
+
+    @staticmethod
+    def _foreign_seconds() -> float:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+        user, nice, system, _, _, irq, softirq, steal = fields[:8]
+        return (user + nice + system + irq + softirq + steal) / TICKS - cpu_seconds(os.getpid())
 
 
 def resident_octets(pid: int, field: str = "VmRSS") -> int:

@@ -186,8 +186,8 @@ def compare(
         if "postfix" not in without:
             theirs = stack.enter_context(postfix_with_login(target, issued))
             lanes["postfix"] = Lane(theirs, generator.send, target)
-        alternate(lanes, messages, rounds)
-    figures = [*rate_figures(lanes, f", {kind}"), *_generator_figures(generator, lanes, kind)]
+        neighbours = alternate(lanes, messages, rounds)
+    figures = [*rate_figures(lanes, f", {kind}"), *_generator_figures(generator, lanes, kind), neighbours]
     if "staffetta" in lanes and "postfix" in lanes:
         name = f"staffetta / postfix, {kind}"
         figures.append(ratio_figure(name, lanes["staffetta"].rates, lanes["postfix"].rates, PEER_FACTOR))
