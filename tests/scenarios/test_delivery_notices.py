@@ -1,4 +1,7 @@
-"""What senders are told, over the whole relay. RFC 3461 (what was asked for), RFC 3464 (the report), RFC 5321 section 6.1."""
+"""What senders are told, over the whole relay.
+
+RFC 3461 (what was asked for), RFC 3464 (the report), RFC 5321 section 6.1 (never about a report).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ def parts(received: Received) -> tuple[Message, Message, list[Message], bytes]:
     assert whole.get_content_type() == "multipart/report"
     assert whole.get_param("report-type") == "delivery-status"
     text, status, original = whole.get_payload()  # type: ignore[misc]
-    assert isinstance(text, Message) and isinstance(status, Message) and isinstance(original, Message)
+    assert isinstance(text, Message)
+    assert isinstance(status, Message)
+    assert isinstance(original, Message)
     blocks = status.get_payload()
     assert isinstance(blocks, list)
     boundary = str(whole.get_boundary()).encode()

@@ -163,7 +163,12 @@ class Box:
             os.fsync(mailbox)
             new = os.open("new", _DIRECTORY, dir_fd=mailbox)
         try:
-            tmp = os.open("tmp", _DIRECTORY, dir_fd=mailbox)
+            try:
+                tmp = os.open("tmp", _DIRECTORY, dir_fd=mailbox)
+            except FileNotFoundError:  # somebody tidied up
+                with suppress(FileExistsError):
+                    os.mkdir("tmp", 0o700, dir_fd=mailbox)
+                tmp = os.open("tmp", _DIRECTORY, dir_fd=mailbox)
         except BaseException:
             os.close(new)
             raise
