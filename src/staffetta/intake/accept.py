@@ -69,6 +69,7 @@ async def accept(session: Session, transaction: Transaction, scan: Scan, draft: 
     try:
         await house.spool.commit(NewMessage(message, recipients, head, draft, journal, claim))
     except SpoolUnavailable as error:
+        session.discard(draft)
         session.note_refusal("data", answer := _answer(error), "storage", str(error))
         return answer
     house.emit(event)

@@ -38,7 +38,8 @@ def hello(session: Session, event: said.Hello, core: ServerConnection) -> None:
     """Anybody may say hello; the name is a claim and is only recorded."""
     session.helo = event.name
     session.esmtp = event.esmtp
-    session.transaction = None
+    session.opening = None
+    session.drop_transaction()
     core.answer(HELLO_OK)
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from staffetta.mail.address import ReversePath
+from staffetta.mail.reply import Reply
+from staffetta.observe.events import Refuse, moment
 from staffetta.spool.contract import JournalEntry, Spool, SpoolUnavailable
+
+if TYPE_CHECKING:
+    from staffetta.intake.session import Session
 
 FLUSH_SECONDS: Final = 0.25
 """Refusals of this span share one write."""
@@ -57,5 +65,37 @@ class RefusalJournal:
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
-            await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
         await self.flush()
+
+
+class Why(msgspec.Struct, frozen=True):
+    """The rule that refused, its reason for the operator, and whom it concerned."""
+
+    rule: str
+    reason: str
+    recipient: str = ""
+    sender: ReversePath | None = None
+
+
+def refuse_event(session: Session, stage: str, answer: Reply | None, why: Why) -> Refuse:
+    """The event of a refusal, with what is known of the session and its transaction."""
+    sender, message_id = why.sender, ""
+    transaction = session.transaction
+    if transaction is not None:
+        sender = transaction.claimed_sender if sender is None else sender
+        message_id = transaction.message_id if stage == "data" else ""
+    return Refuse(
+        time=moment(session.house.clock()),
+        session=session.id,
+        stage=stage,
+        client=session.client,
+        sender=None if sender is None else str(sender),
+        recipient=why.recipient,
+        reply="" if answer is None else str(answer),
+        rule=why.rule,
+        reason=why.reason,
+        listener=session.door.name,
+        login=session.login,
+        message_id=message_id,
+    )

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 from staffetta.intake.answers import ANSWERS
 from staffetta.intake.door import BUFFERED_OCTETS, DoorSettings, House
+from staffetta.intake.refusals import Why, refuse_event
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.address import ReversePath
 from staffetta.mail.reply import Reply, reply
 from staffetta.net.contract import Stream, TlsFacts
-from staffetta.observe.events import Connect, Disconnect, Refuse, encode, moment
+from staffetta.observe.events import Connect, Disconnect, encode, moment
 from staffetta.policy.alignment import Rights
 from staffetta.policy.verdict import Refusal
 from staffetta.protocol.proxy import ProxyReader
 from staffetta.protocol.server import ServerConnection
-from staffetta.spool.contract import JournalEntry, SpoolUnavailable
+from staffetta.spool.contract import Draft, JournalEntry, SpoolUnavailable
 
 TIMEOUT: Final = reply(421, "4.4.2", "timeout, closing")
 STOPPING: Final = reply(421, "4.3.2", "shutting down, try again in a moment")
@@ -54,6 +56,7 @@ class Session:
         "_admitted",
         "_blocked",
         "_core",
+        "_finished",
         "_moved",
         "_proxy",
         "_received",
@@ -103,6 +106,7 @@ class Session:
         self._admitted = False
         self._waiting = False  # an event waits for its answer: the pump stands still
         self._blocked = False  # the client does not read its replies
+        self._finished = False  # the client will say no more
         self._stopping = False
         house.sessions.add(self)
         if door.proxies is not None and door.proxies.contains(self.client):
@@ -127,9 +131,9 @@ class Session:
 
     def peer_finished(self) -> None:
         """The client will send no more: nothing unfinished of it counts."""
-        if self._task is None and not self._waiting:
-            self.reason = self.reason or "the client left"
-            self.stream.close()
+        self._finished = True
+        if not self._waiting:
+            self._end("the client left")
 
     def tls_established(self, facts: TlsFacts) -> None:
         """Everything said before is forgotten; with implicit TLS the dialogue begins now."""
@@ -157,6 +161,7 @@ class Session:
         house.sessions.discard(self)
         if self._admitted:
             house.connections.leave(self.client)
+        self._core = None  # what the client said before it went must not be acted on any more
         self.drop_transaction()
         house.emit(
             Disconnect(
@@ -245,8 +250,7 @@ class Session:
         self.note_refusal("connect", refusal.reply, refusal.rule, refusal.reason)
         if not self.door.implicit_tls:
             self.stream.write(refusal.reply.encode())
-        self.reason = refusal.reason
-        self.stream.close()
+        self._end(refusal.reason)
 
     def begin_tls(self) -> None:
         """After 220: the rest of this stream is TLS."""
@@ -255,7 +259,7 @@ class Session:
             raise RuntimeError("STARTTLS at a door without a certificate")
         self.stream.write(core.take_output())
         self.deadline = self.house.monotonic() + HANDSHAKE_SECONDS
-        self.transaction = None
+        self.drop_transaction()
         self._moved = False  # or the handshake would have the time of a command
         if not core.closing:  # closing: something was said in clear behind STARTTLS, and the core has refused
             self.stream.start_tls(self.door.context(), server_side=True)
@@ -274,10 +278,15 @@ class Session:
             self._moved = True
             self.stream.write(output)
         if core.closing:
-            self.reason = self.reason or "closed by us"
-            self.stream.close()
+            self._end("closed by us")
+        elif self._finished and not self._waiting:
+            self._end("the client left")
         elif self._stopping and not self._waiting and self.transaction is None:
             self._say_goodbye(STOPPING, "stopping")
+
+    def _end(self, reason: str) -> None:
+        self.reason = self.reason or reason
+        self.stream.close()
 
     def wait(self) -> None:
         """The current event will be answered by `answer_later`; until then the pump stands still."""
@@ -308,27 +317,33 @@ class Session:
     def pause_for(self, work: Coroutine[Any, Any, None]) -> None:
         """Take no further event until `work` is done (content goes to disk); a failure refuses the message later."""
         self._waiting = True
-        self._task = self.house.spawn(self._paused(work))
+        self._task = self.house.spawn(self._paused(work, self.transaction))
 
-    async def _paused(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _paused(self, work: Coroutine[Any, Any, None], transaction: Transaction | None) -> None:
         try:
             await work
-        except SpoolUnavailable as error:
-            if self.transaction is not None:
-                self.transaction.failed = error
         except Exception as error:
-            self.house.report(error)
-            if self.transaction is not None:
-                self.transaction.failed = error
+            if not isinstance(error, SpoolUnavailable):
+                self.house.report(error)
+            if transaction is not None:
+                transaction.failed = error
         self._task = None
         self._waiting = False
+        if transaction is not None and transaction is not self.transaction:
+            self.discard(transaction.draft)  # dropped while its content was on its way to the disk
         if self._core is not None:
             self._go_on(self._core)
 
     def _go_on(self, core: ServerConnection) -> None:
-        if not self._blocked:
-            self.stream.resume_reading()
+        self._moved = True  # the client has its time again, also one that does not read
+        if self._blocked:
+            return
+        self.stream.resume_reading()
+        try:
             self._pump(core)
+        except Exception as error:
+            self.house.report(error)
+            self.stream.abort()
 
     def _say_goodbye(self, answer: Reply, reason: str) -> None:
         self.reason = reason
@@ -360,41 +375,26 @@ class Session:
     ) -> None:
         """One `refuse` event, in the log and in the journal."""
         house = self.house
-        now = house.clock()
-        transaction = self.transaction
-        if sender is None and transaction is not None:
-            sender = transaction.claimed_sender
-        message_id = transaction.message_id if transaction is not None and stage == "data" else ""
-        event = Refuse(
-            time=moment(now),
-            session=self.id,
-            stage=stage,
-            client=self.client,
-            sender=None if sender is None else str(sender),
-            recipient=recipient,
-            reply="" if answer is None else str(answer),
-            rule=rule,
-            reason=reason,
-            listener=self.door.name,
-            login=self.login,
-            message_id=message_id,
-        )
+        event = refuse_event(self, stage, answer, Why(rule, reason, recipient, sender))
         house.emit(event)
-        house.refusals.add(JournalEntry(encode(event), now, session=self.id, message_id=message_id))
+        entry = JournalEntry(encode(event), event.time.timestamp(), session=self.id, message_id=event.message_id)
+        house.refusals.add(entry)
 
     def drop_transaction(self) -> None:
         """Forget the transaction and what was stored of it."""
         transaction, self.transaction = self.transaction, None
         self.content_began = 0.0
-        if transaction is not None and transaction.draft is not None and transaction.draft.number is not None:
-            task = self.house.spawn(_discard(self.house, transaction))
+        if transaction is not None and self._task is None:
+            self.discard(transaction.draft)
+
+    def discard(self, draft: Draft | None) -> None:
+        """Give back what was stored of content that nobody takes."""
+        if draft is not None and draft.number is not None:
+            task = self.house.spawn(_discard(self.house, draft))
             self.house.tasks.add(task)
             task.add_done_callback(self.house.tasks.discard)
 
 
-async def _discard(house: House, transaction: Transaction) -> None:
-    if transaction.draft is not None:
-        try:
-            await house.spool.discard(transaction.draft)
-        except SpoolUnavailable:
-            return  # swept at the next start
+async def _discard(house: House, draft: Draft) -> None:
+    with suppress(SpoolUnavailable):  # swept at the next start
+        await house.spool.discard(draft)
