@@ -52,6 +52,11 @@ trust = ["198.51.100.0/24"]
 DOOR_NAMES = ["mx", "mx-tls", "submission-tls", "relay"]
 
 
+def is_clean(form: bytes) -> bool:
+    """Strange, but made of whole lines: a line of a dot and a space is just that."""
+    return not set(form.replace(b"\r\n", b"")) & {0, 10, 13}
+
+
 def places(form: bytes) -> Iterator[tuple[str, bytes, int]]:
     """Where the form stands: a name, the content as it is sent without its end, and where in it the form begins."""
     for name, lead in (
@@ -137,12 +142,12 @@ class Courier:
         refused = [code for code in ends if code != "250"]
         return refused[0] if refused else ends[-1]
 
-    def judge(self, code: str, what: str) -> None:
-        """One message with the honest envelope, or one refusal; the mx door refuses every form."""
+    def judge(self, code: str, what: str, form: bytes) -> None:
+        """One message with the honest envelope, or one refusal; a mx door takes none with a bare CR, LF or NUL."""
         accepted = self.house.spool.accepted
         if code == "250":
             self.count += 1
-            assert self.normalises, f"{what}: a mx door took it"
+            assert self.normalises or is_clean(form), f"{what}: a mx door took it"
             assert str(accepted[-1].message.sender.reverse_path) == self.sender, what
             assert [str(one.address) for one in accepted[-1].recipients] == [self.recipient], what
         else:
@@ -160,6 +165,7 @@ def check_arrivals(house: House) -> list[Received]:
 
 def test_forms() -> None:
     assert len(FORMS) == len(set(FORMS)) == 62
+    assert len(list(filter(is_clean, FORMS))) == 5
 
 
 @pytest.mark.parametrize("shape", [whole, single_octets], ids=["one segment", "octets"])
@@ -170,10 +176,13 @@ def test_data(door: str, shape: Shape, tmp_path: Path) -> None:
         await client.begin()
         for form in FORMS:
             for name, content, _ in places(form):
-                client.judge(await client.data([content]), f"{form!r} in {name}")
+                client.judge(await client.data([content]), f"{form!r} in {name}", form)
         await house.settled()
         assert len(check_arrivals(house)) == (client.count if client.normalises else 0)
-        assert bool(client.count) is client.normalises
+        forms = FORMS if client.normalises else list(filter(is_clean, FORMS))
+        # A login must be named in the header, which forms that stand in it may have ended.
+        least = 3 if client.login else len(list(places(b"")))
+        assert len(forms) * least <= client.count <= len(forms) * 5
 
     run(tmp_path, play, shape)
 
@@ -188,7 +197,9 @@ def test_data_cut_at_every_octet_of_the_form(door: str, tmp_path: Path) -> None:
         for form in FORMS:
             for name, content, at in list(places(form))[::3]:
                 for cut in range(max(1, at - 1), at + len(form) + 2):
-                    client.judge(await client.data([content[:cut], content[cut:]]), f"{form!r} in {name}, cut at {cut}")
+                    client.judge(
+                        await client.data([content[:cut], content[cut:]]), f"{form!r} in {name}, cut at {cut}", form
+                    )
         await house.settled()
         check_arrivals(house)
 
@@ -205,7 +216,7 @@ def test_data_that_is_being_thrown_away(door: str, tmp_path: Path) -> None:
                 for pieces in ([content], [content[: at + 2], content[at + 2 :]]):
                     code = await client.data(pieces)
                     assert code != "250", f"{form!r} {name}"
-                    client.judge(code, f"{form!r} {name}")
+                    client.judge(code, f"{form!r} {name}", form)
         await house.settled()
         assert not house.network.attempts
 
@@ -227,7 +238,7 @@ def test_forms_at_the_border_of_buffers(door: str, tmp_path: Path) -> None:
                 lead += b"z" * (border + offset - len(lead))
                 content = lead + form + SMUGGLED + b"\r\n"
                 pieces = [content[at : at + border] for at in range(0, len(content), border)]
-                client.judge(await client.data(pieces), f"{form!r} at {border + offset}")
+                client.judge(await client.data(pieces), f"{form!r} at {border + offset}", form)
         await house.settled()
         check_arrivals(house)
 
@@ -243,11 +254,15 @@ def test_chunks(door: str, shape: Shape, tmp_path: Path) -> None:
         for form in FORMS:
             content = HEAD + b"\r\nhello" + form + SMUGGLED + b"\r\n"
             at = content.index(b"hello") + 5
-            client.judge(await client.chunks([content]), f"{form!r} in a chunk")
+            client.judge(await client.chunks([content]), f"{form!r} in a chunk", form)
             for cut in range(at, at + len(form) + 1):
-                client.judge(await client.chunks([content[:cut], content[cut:]]), f"{form!r} across chunks at {cut}")
-            client.judge(await client.chunks([content[:at], form, content[at + len(form) :]]), f"{form!r} as a chunk")
-            client.judge(await client.chunks([content, b""]), f"{form!r} before an empty chunk")
+                client.judge(
+                    await client.chunks([content[:cut], content[cut:]]), f"{form!r} across chunks at {cut}", form
+                )
+            client.judge(
+                await client.chunks([content[:at], form, content[at + len(form) :]]), f"{form!r} as a chunk", form
+            )
+            client.judge(await client.chunks([content, b""]), f"{form!r} before an empty chunk", form)
         await house.settled()
         check_arrivals(house)
 
@@ -306,7 +321,8 @@ def meant(content: bytes) -> bytes:
 BODIES = [
     *[b"hello" + form + b"MAIL FROM:<evil@ext.example>\r\n" for form in FORMS],
     b"..\r\n", b"...\r\n..\r\n", b"\r\n" * 5, b"no line end", b"\r", b"\n", b"\0", b"\n.\n", b"\r.\r", b"a\r\n..",
-    b".hidden\n.hidden\r.hidden\r\n", b"x" * 5000 + b"\r\n", b"\xff\xfe\x80\r\n", b"\r\r\r\n\n\n\r\n\r", b"\r\n..\r\n..\r\n",
+    b".hidden\n.hidden\r.hidden\r\n", b"x" * 5000 + b"\r\n", b"\xff\xfe\x80\r\n", b"\r\r\r\n\n\n\r\n\r",
+    b"\r\n..\r\n..\r\n",
 ]  # fmt: skip
 
 
