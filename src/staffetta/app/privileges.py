@@ -28,10 +28,14 @@ def account_for(user: str | None) -> pwd.struct_passwd | None:
 
 
 def private_directory(path: Path, owner: pwd.struct_passwd | None) -> None:
-    """Make the data directory, for its owner only. An existing one keeps its owner unless it is new."""
+    """Make the data directory, for its owner only; an existing one stays as it is. What is made from now on is ours
+    only; the folders above it are not ours, and its owner has to come through them."""
+    new = not path.exists()
+    if new:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     os.umask(0o077)
-    if not path.exists():
-        path.mkdir(mode=0o700, parents=True)
+    if new:
+        path.mkdir(mode=0o700)
         if owner is not None:
             os.chown(path, owner.pw_uid, owner.pw_gid)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -62,39 +63,65 @@ class Relay:
         self.counters.observe(event)
 
     async def start(self) -> None:
-        """Open for business. Raises BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError."""
-        config = self.config
-        descriptors = raise_descriptor_limit()
-        certificate = certificate_of(config)
-        doors = [(settings, bind(where)) for where, settings in doors_of(config, certificate)]
-        account = account_for(config.user)
-        private_directory(config.data_dir, account)
-        become(account)
-        self._lock = await _locked(config)
-        self.log = EventLog(log_settings(config))
-        self._spool = await SqliteSpool.open(config.data_dir / STORE_NAME, time.time)
-        self._accounts = AccountStore.open(config.data_dir)
-        connections = connections_within(descriptors, config.limits.connections)
-        self._world = live_world(config)
-        self._parts = Parts(config, self._world, Stores(self._spool, self._accounts), self.emit, connections)
-        self._parts.dispatcher.start()
-        for settings, sockets in doors:
-            listener = Listener(settings.name, sockets, self._greeter(settings))
-            await listener.start()
-            self._listeners.append(listener)
+        """Open for business; what was opened is closed again when a later step fails.
+
+        Raises BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, OSError."""
+        async with contextlib.AsyncExitStack() as undo:
+            await self._start(undo)
+            undo.pop_all()
         self._tasks = [
             asyncio.create_task(self._watch_clock(), name="clock"),
             asyncio.create_task(self._forget_journal(), name="journal"),
         ]
         self.emit(Ready(time=moment(time.time()), listeners=self.addresses()))
 
+    async def _start(self, undo: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        descriptors = raise_descriptor_limit()
+        doors = []
+        for where, settings in doors_of(config, certificate_of(config)):
+            sockets = bind(where)
+            undo.callback(_close_all, sockets)
+            doors.append((settings, sockets))
+        account = account_for(config.user)
+        private_directory(config.data_dir, account)
+        become(account)
+        self._lock = await _locked(config)
+        undo.callback(self._lock.release)
+        self.log = EventLog(log_settings(config))
+        undo.callback(self.log.close)
+        self._spool = await SqliteSpool.open(config.data_dir / STORE_NAME, time.time)
+        undo.push_async_callback(self._spool.close)
+        self._accounts = AccountStore.open(config.data_dir)
+        undo.callback(self._accounts.close)
+        connections = connections_within(descriptors, config.limits.connections)
+        self._world = live_world(config)
+        undo.push_async_callback(self._world.close)
+        self._parts = Parts(config, self._world, Stores(self._spool, self._accounts), self.emit, connections)
+        self._parts.dispatcher.start()
+        undo.push_async_callback(self._parts.dispatcher.stop)
+        for settings, sockets in doors:
+            listener = Listener(settings.name, sockets, self._greeter(settings))
+            undo.callback(listener.stop)
+            await listener.start()
+            self._listeners.append(listener)
+
     def addresses(self) -> tuple[str, ...]:
         """Every door with its address, `mx 127.0.0.1:25`."""
         return tuple(f"{listener.name} {endpoint}" for listener in self._listeners for endpoint in listener.endpoints)
 
     async def stop(self, reason: str) -> None:
-        """Drain: sessions end at a command boundary, deliveries in flight finish, the store closes."""
+        """Drain: sessions end at a command boundary, deliveries in flight finish, the store closes, whatever fails."""
         self.emit(Stopping(time=moment(time.time()), reason=reason))
+        async with contextlib.AsyncExitStack() as rest:
+            rest.callback(self.log.close)
+            rest.callback(self._lock.release)
+            rest.callback(self._accounts.close)
+            rest.push_async_callback(self._spool.close)
+            rest.push_async_callback(self._world.close)
+            await self._drain()
+
+    async def _drain(self) -> None:
         for listener in self._listeners:
             listener.stop()
         for task in self._tasks:
@@ -106,11 +133,6 @@ class Relay:
         await house.refusals.close()
         if house.tasks:
             await asyncio.wait(house.tasks, timeout=5)
-        await self._world.close()
-        await self._spool.close()
-        self._accounts.close()
-        self._lock.release()
-        self.log.close()
 
     async def _sessions_end(self) -> None:
         sessions = self._parts.house.sessions
@@ -136,7 +158,10 @@ class Relay:
             await asyncio.sleep(CLOCK_SECONDS)
             now = house.monotonic()
             for session in list(house.sessions):
-                session.look_at_clock(now)
+                try:
+                    session.look_at_clock(now)
+                except Exception as error:  # one session's bug must not take the deadlines of all others away
+                    house.report(error)
 
     async def _forget_journal(self) -> None:
         keep = self.config.journal.keep_seconds
@@ -144,6 +169,11 @@ class Relay:
             await asyncio.sleep(JOURNAL_SECONDS)
             with contextlib.suppress(Exception):
                 await self._spool.expire_journal(time.time() - keep, JOURNAL_ROWS)
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 async def _locked(config: Config) -> RelayLock:

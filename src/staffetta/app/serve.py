@@ -27,7 +27,7 @@ def serve(loaded: Loaded) -> int:
             await relay.start()
         except (BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, OSError) as error:
             sys.stderr.write(f"staffetta: cannot start: {error}\n")
-            return NOT_ALLOWED if isinstance(error, PermissionError | PrivilegeError) else CANNOT_START
+            return NOT_ALLOWED if _not_allowed(error) else CANNOT_START
         await signals.stop.wait()
         stopping = asyncio.create_task(relay.stop(signals.reason))
         hurry = asyncio.create_task(signals.stop_now.wait())
@@ -39,3 +39,8 @@ def serve(loaded: Loaded) -> int:
         return 0
 
     return run(main)
+
+
+def _not_allowed(error: Exception) -> bool:
+    """True when the system forbids it, as it does a port below 1024 to all but root."""
+    return any(isinstance(one, PermissionError | PrivilegeError) for one in (error, error.__cause__))

@@ -87,8 +87,8 @@ class Transaction:
             start = scan.header_octets - before
             # The empty line may have begun in an earlier stretch; what is missing of it is known.
             body = data[start:] if start >= 0 else b"\r\n"[:-start] + data
-        if scan.problem is not None:
-            return False
+        if scan.problem is not None or self.failed is not None:
+            return False  # it will be refused; nothing more of it is kept
         draft.pending.append(body)
         draft.pending_octets += len(body)
         return draft.pending_octets >= CHUNK_OCTETS

@@ -1,0 +1,174 @@
+"""Starts that fail half-way, stops in which something fails, and what is made for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from staffetta.accounts.store import AccountStore
+from staffetta.app import privileges, serve
+from staffetta.app.relay import Relay
+from staffetta.config.load import Loaded, Problems, load
+from staffetta.net.listener import BindFailed, Listener
+from staffetta.spool.database import StoreError
+from staffetta.spool.recovery import relay_alive
+from staffetta.spool.sqlite import SqliteSpool
+
+TOML = """\
+version = 1
+hostname = "relay.example"
+data_dir = "data"
+[console]
+bind = "off"
+[listen.relay]
+bind = ["127.0.0.1:{port}"]
+role = "relay"
+tls = "off"
+auth = false
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> Loaded:
+    monkeypatch.setattr(privileges, "DEFAULT_USER", "nobody-of-that-name")
+    file = tmp_path / "staffetta.toml"
+    file.write_text(TOML.replace("{port}", str(port)))
+    found = load(file, {}, now=0)
+    assert not isinstance(found, Problems), found
+    return found
+
+
+def fails(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
+
+
+async def fails_later(*_: object) -> None:
+    raise OSError("the system says no")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "what"),
+    [
+        ("staffetta.app.relay", "private_directory", fails(PermissionError("no"))),
+        (SqliteSpool, "open", fails(StoreError("damaged"))),
+        (AccountStore, "open", fails(StoreError("damaged"))),
+        ("staffetta.app.relay", "Parts", fails(OSError("no"))),
+        (Listener, "start", fails_later),
+    ],
+)
+def test_a_start_that_fails_leaves_nothing_open(
+    loaded: Loaded, port: int, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, what: Any
+) -> None:
+    threads = threading.active_count()
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            place = importlib.import_module(owner) if isinstance(owner, str) else owner
+            patch.setattr(place, name, what)
+            with pytest.raises((OSError, StoreError)):
+                await Relay(loaded.config).start()
+        assert len(asyncio.all_tasks()) == 1
+        assert not (loaded.config.data_dir.exists() and relay_alive(loaded.config.data_dir))
+        relay = Relay(loaded.config)  # the port is free again, and so is the store
+        await relay.start()
+        await relay.stop("test")
+
+    asyncio.run(main())
+    assert threading.active_count() <= threads
+
+
+def test_a_stop_that_fails_still_closes_the_store(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        relay = Relay(loaded.config)
+        await relay.start()
+        dispatcher = relay._parts.dispatcher
+        stop = dispatcher.stop
+
+        async def bad() -> None:
+            await stop()
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(type(dispatcher), "stop", lambda _: bad())
+        with pytest.raises(KeyError):
+            await relay.stop("test")
+        assert not relay_alive(loaded.config.data_dir)
+        assert relay._spool._closed
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "status"),
+    [
+        (BindFailed("in use"), OSError("in use"), 8),
+        (BindFailed("not allowed"), PermissionError("no"), 5),
+        (PermissionError("no"), None, 5),
+        (privileges.PrivilegeError("no"), None, 5),
+        (StoreError("damaged"), None, 8),
+    ],
+)
+def test_the_exit_status_tells_what_is_not_allowed_from_what_is_wrong(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception | None, status: int
+) -> None:
+    error.__cause__ = cause
+    monkeypatch.setattr("staffetta.app.relay.bind", fails(error))
+    assert serve.serve(loaded) == status
+
+
+def test_one_session_that_fails_takes_no_deadline_from_the_others(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bad:
+        looked = 0
+
+        def look_at_clock(self, now: float) -> None:
+            self.looked += 1
+            raise KeyError("a bug")
+
+        def stop(self) -> None:
+            return
+
+    monkeypatch.setattr("staffetta.app.relay.CLOCK_SECONDS", 0.01)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        relay = Relay(loaded.config)
+        await relay.start()
+        bad: Any = Bad()
+        relay._parts.house.sessions.add(bad)
+        await asyncio.sleep(0.1)
+        relay._parts.house.sessions.discard(bad)
+        await relay.stop("test")
+        assert bad.looked > 2
+
+    asyncio.run(main())
+
+
+def test_the_data_directory_is_ours_and_the_folders_above_can_be_passed(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        data = tmp_path / "srv" / "mail" / "data"
+        privileges.private_directory(data, None)
+        modes = [oct(folder.stat().st_mode & 0o777) for folder in (data.parent.parent, data.parent, data)]
+        assert modes == ["0o755", "0o755", "0o700"]
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
