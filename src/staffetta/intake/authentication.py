@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WELCOME: Final = reply(235, "2.7.0", "login ok")
 PUT_OFF: Final = reply(454, "4.7.0", "login is not possible now, try again later")
-WRONG: Final = reply(535, "5.7.8", "login failed")
+WRONG: Final = reply(535, "5.7.8", "authentication credentials invalid")
 NONCE_OCTETS: Final = 18
 
 

@@ -63,8 +63,10 @@ class Transaction:
             self._add(recipient, target.mailbox, target.destination, given if target.mailbox != given else None)
 
     def _add(self, recipient: Recipient, mailbox: Mailbox, destination: str, original: Mailbox | None) -> None:
-        if mailbox not in self._seen:
-            self._seen.add(mailbox)
+        # Local names differ in no case; elsewhere that is their owner's business (RFC 5321 section 2.4).
+        key = mailbox.folded() if destination else mailbox
+        if key not in self._seen:
+            self._seen.add(key)
             self._targets.append((recipient, mailbox, original, destination))
 
     def begin_content(self, draft: Draft) -> None:
