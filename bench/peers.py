@@ -188,7 +188,7 @@ def postfix(sink_port: int, extra: str = "", prepare: Callable[[Path], None] | N
         command = [f"{daemons}/master", "-c", etc, "-e", str(POSTFIX_SECONDS)]
         master = spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            first_greeting(port)
+            first_greeting(port, master)
             yield Server(port, master.pid, lambda: _postfix_empty(path / "spool"))
         except Failed as failure:
             raise Failed(f"{failure}; Postfix said: {_tail(path / 'log')}") from failure
@@ -258,7 +258,7 @@ class Relay:
                 [staffetta_command(), "run", "-c", str(self.config)], stdout=output, stderr=subprocess.STDOUT
             )
         try:
-            self.greeted = first_greeting(port, pause=0.01)
+            self.greeted = first_greeting(port, self.process, pause=0.01)
         except BaseException as error:
             self.stop()
             if isinstance(error, Failed):

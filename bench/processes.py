@@ -80,10 +80,12 @@ def free_port(address: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def first_greeting(port: int, seconds: float = 20.0, pause: float = 0.05) -> float:
-    """When a server first greeted (220). Raises Failed."""
+def first_greeting(
+    port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 20.0, pause: float = 0.05
+) -> float:
+    """When a server first greeted (220). Raises Failed, at once when its `process` has ended."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and (process is None or process.poll() is None):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
             probe.settimeout(5)
             if probe.recv(200)[:3] == b"220":
