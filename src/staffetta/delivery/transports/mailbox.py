@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -22,13 +22,14 @@ from staffetta.mail.reply import Reply, reply
 from staffetta.mailbox.contract import Letter, MailboxNameError, MailboxStore
 from staffetta.message.header import HEADER_OCTETS, Header
 from staffetta.message.trace import delivered_to, return_path
-from staffetta.spool.contract import Claim, Spool, WaitingRecipient
+from staffetta.spool.contract import Claim, Spool, SpoolUnavailable, WaitingRecipient
 
 DELIVERED: Final = reply(250, "2.0.0", "delivered to the mailbox")
 LOOP: Final = reply(554, "5.4.6", "mail loop: the message was in this mailbox already")
 OVER_QUOTA: Final = reply(452, "4.2.2", "the mailbox is full")
 DISK_FULL: Final = reply(452, "4.3.1", "there is no space for the mailbox")
 NO_ACCESS: Final = reply(451, "4.3.0", "the mailbox cannot be written")
+UNREADABLE: Final = reply(451, "4.3.0", "the stored message cannot be read now")
 NO_NAME: Final = reply(550, "5.1.3", "the address cannot be the name of a mailbox")
 
 DELIVERED_OUTCOME: Final = Outcome(Result.DELIVERED, Scope.RECIPIENT, DELIVERED, "local", remote=False)
@@ -39,6 +40,7 @@ BATCH_LETTERS: Final = 64
 THREADS: Final = 4
 """Batches that are written at the same time; disks gain nothing from more."""
 
+_Value = TypeVar("_Value")
 Answer = str | OSError | MailboxNameError
 
 
@@ -143,14 +145,16 @@ class MailboxCourier:
             return outcome_of(await self._stream(tools.maildir(owner), local_part, head, claim.message.id))
         except (OSError, MailboxNameError) as error:
             return outcome_of(error)
+        except SpoolUnavailable:  # this recipient's alone: others may have been delivered to
+            return _outcome(Result.DEFERRED, Scope.RECIPIENT, UNREADABLE)
 
     async def _stream(self, store: MailboxStore, local_part: str, head: bytes, message_id: str) -> str:
         writing = await asyncio.to_thread(store.begin, local_part, self._tools.clock())
         try:
-            await asyncio.to_thread(writing.write, head)
+            await _to_its_end(writing.write, head)
             async for chunk in self._tools.spool.content(message_id):
-                await asyncio.to_thread(writing.write, chunk)
-            return await asyncio.to_thread(writing.finish)
+                await _to_its_end(writing.write, chunk)
+            return await _to_its_end(writing.finish)
         except BaseException:
             writing.abandon()
             raise
@@ -169,6 +173,17 @@ class MailboxCourier:
             content = b"".join(pieces)
         end = content.find(b"\r\n\r\n")
         return content[: end + 2] if end >= 0 else content
+
+
+async def _to_its_end(step: Callable[..., _Value], *arguments: object) -> _Value:
+    """In a thread. Who is cancelled waits for its end all the same: the thread still uses descriptors, and a number
+    that was closed under it may be another file's a moment later."""
+    work = asyncio.ensure_future(asyncio.to_thread(step, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        raise
 
 
 def was_delivered_to(header: bytes, mailbox: Mailbox) -> bool:
