@@ -9,7 +9,14 @@ need() { # need COMMAND PACKAGE
 need postfix postfix
 need smtp-sink postfix
 need swaks swaks
+need curl curl
 need openssl openssl
+# swaks needs it for TLS, Postfix for logging in as a client: no command tells whether they are there.
+if command -v dpkg-query >/dev/null 2>&1; then
+    for library in libnet-ssleay-perl libsasl2-modules; do
+        dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q "ok installed" || packages="$packages $library"
+    done
+fi
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
     echo "not installed (needs apt and root):$packages" >&2

@@ -1,0 +1,114 @@
+"""Postfix before us and behind us, and its smtp-sink: real mail servers on loopback."""
+
+from __future__ import annotations
+
+import smtplib
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from staffetta.testing.sink_script import faults_of
+
+BODY = b"From: anna@home.example\r\nSubject: through Postfix\r\n\r\n.\r\n..leading dots\r\n" + b"y" * 900 + b"\r\n"
+
+
+def route(port: int, *more: str) -> str:
+    return "\n".join(['[route.out]\nto = ["*"]', f'via = "localhost:{port}"', *more, ""])
+
+
+@pytest.mark.parametrize("level", ["off", "opportunistic", "verify"])
+def test_postfix_as_the_next_hop(postfix: Any, start_daemon: Any, catcher: Any, tmp_path: Path, level: str) -> None:
+    settings = f"relayhost = [127.0.0.1]:{catcher.sink.port}"
+    made: dict[str, Any] = {}
+
+    def prepare(daemon: Any) -> None:
+        issued = daemon.authority.issue("localhost", "postfix.example")
+        tls = f"\nsmtpd_tls_cert_file = {issued.certificate}\nsmtpd_tls_key_file = {issued.key}"
+        tls += (
+            f"\nsmtpd_tls_received_header = yes\nsmtpd_tls_security_level = {'encrypt' if level == 'verify' else 'may'}"
+        )
+        made["port"] = postfix(settings + ("" if level == "off" else tls))
+        text = daemon.file.read_text()
+        daemon.file.write_text(text + route(made["port"], f'tls = "{level}"', f'ca = "{daemon.authority.ca}"'))
+
+    daemon = start_daemon("", prepare)
+    with smtplib.SMTP("127.0.0.1", daemon.relay, timeout=15) as smtp:
+        for number in range(5):
+            recipients = [f"u{number}@far.example", f"v{number}@far.example"]
+            smtp.sendmail(
+                "anna@home.example", recipients, BODY, mail_options=["ENVID=QQ"], rcpt_options=["NOTIFY=NEVER"]
+            )
+    messages = catcher.wait(5)
+    assert [fault for received in messages for fault in faults_of(received)] == []
+    assert all(received.content.endswith(BODY.partition(b"\r\n\r\n")[2]) for received in messages)
+    assert all(b"NOTIFY=NEVER" in rcpt for received in messages for rcpt in received.rcpts)
+    trace = b"using TLSv1.3" if level != "off" else b""
+    assert all(trace in received.content for received in messages)
+    assert (b"using TLS" in messages[0].content) is (level != "off")
+    assert daemon.waiting() == []
+
+
+def test_postfix_refuses_and_its_words_come_back(postfix: Any, start_daemon: Any, catcher: Any) -> None:
+    """The size limit of Postfix is smaller than the message, and one recipient is refused."""
+    port = postfix(
+        f"relayhost = [127.0.0.1]:{catcher.sink.port}\nmessage_size_limit = 20000\n"
+        "smtpd_recipient_restrictions = check_recipient_access inline:{bad@far.example=REJECT}, permit_mynetworks"
+    )
+    daemon = start_daemon(route(port, 'tls = "off"'), lambda one: one.account("anna@home.example"))
+    with smtplib.SMTP("127.0.0.1", daemon.relay, timeout=15) as smtp:
+        smtp.sendmail("anna@home.example", ["bad@far.example", "good@far.example"], BODY)
+        smtp.sendmail("anna@home.example", ["good@far.example"], BODY + BODY * 30)
+    (first,) = catcher.wait(1)
+    assert first.rcpts[0].startswith(b"TO:<good@far.example>")
+    reports = daemon.mailbox("anna", 2)
+    refused = [report for report in reports if b"Final-Recipient: rfc822; bad@far.example" in report]
+    assert b"554 5.7.1 <bad@far.example>: Recipient address rejected: Access denied" in refused[0]
+    assert any(b"Status: 5.3.4" in report for report in reports)
+
+
+@pytest.mark.parametrize("mechanisms", ["plain", "login"])
+def test_postfix_as_a_client_with_login_and_tls(
+    postfix: Any, start_daemon: Any, password: str, mechanisms: str
+) -> None:
+    def prepare(one: Any) -> None:
+        for name in ("anna", "ben"):
+            one.account(f"{name}@home.example")
+
+    daemon = start_daemon("", prepare)
+    port = postfix(
+        f"relayhost = [localhost]:{daemon.submission}\n"
+        "smtp_tls_security_level = verify\n"
+        f"smtp_tls_CAfile = {daemon.authority.ca}\n"
+        "smtp_sasl_auth_enable = yes\n"
+        f"smtp_sasl_password_maps = inline:{{ {{ [localhost]:{daemon.submission} = anna@home.example:{password} }} }}\n"
+        "smtp_sasl_security_options = noanonymous\n"
+        f"smtp_sasl_mechanism_filter = {mechanisms}\n"
+    )
+    with smtplib.SMTP("127.0.0.1", port, timeout=15) as smtp:
+        for number in range(3):
+            smtp.sendmail("anna@home.example", ["ben@home.example"], b"X-Number: %d\r\n" % number + BODY)
+    found = daemon.mailbox("ben", 3)
+    assert all(one.endswith(BODY.partition(b"\r\n\r\n")[2]) for one in found)
+    assert all(b"with ESMTPSA" in one for one in found)
+
+
+def test_smtp_sink_takes_many_messages_over_few_connections(
+    component: Any, run: Any, start_daemon: Any, catcher: Any
+) -> None:
+    catcher.sink.script.keep = True
+    sink, source = component("smtp-sink", "postfix"), component("smtp-source", "postfix")
+    port = catcher.sink.port + 1 if catcher.sink.port < 65000 else catcher.sink.port - 1
+    process = subprocess.Popen([sink, "-u", "root", "-c", f"127.0.0.1:{port}", "500"], stdout=subprocess.DEVNULL)
+    try:
+        daemon = start_daemon(route(port, 'tls = "off"'))
+        begun = time.monotonic()
+        done = run([source, "-s", "10", "-m", "300", "-l", "4096", "-t", "a@far.example", f"127.0.0.1:{daemon.relay}"])
+        assert done.returncode == 0, done.stdout
+        while daemon.waiting():
+            assert time.monotonic() < begun + 20
+    finally:
+        process.kill()
+        process.wait()
