@@ -219,7 +219,7 @@ class Session:
         if door.implicit_tls and door.context is not None:
             self.deadline = house.monotonic() + HANDSHAKE_SECONDS
             self.stream.start_tls(door.context(), server_side=True, received=received)
-        elif received:
+        elif received or self.stream.unread:
             self._turn_away(EARLY_TALKER)
         else:
             self._greet()

@@ -70,6 +70,10 @@ class Stream(Protocol):
     def tls(self) -> TlsFacts | None:
         """The finished handshake."""
 
+    @property
+    def unread(self) -> int:
+        """Octets that the peer has sent and the system still holds; every question is a system call."""
+
     def write(self, data: bytes) -> None:
         """Send; buffered, bounded by the handler heeding `write_blocked`."""
 

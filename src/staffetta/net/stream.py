@@ -17,6 +17,7 @@ from typing import Final, cast
 from staffetta.net.contract import Endpoint, StreamHandler, TlsFacts
 from staffetta.net.endpoint import endpoint_of
 from staffetta.net.engine import TlsEngine, TlsFailed
+from staffetta.net.unread import unread_octets
 
 HIGH_WATER_OCTETS: Final = 65536
 """Unsent octets above which `write_blocked(True)` is told. asyncio and uvloop use the same by default."""
@@ -170,6 +171,11 @@ class TcpStream(asyncio.Protocol):
         if self._held_back is not None:
             queued += len(self._held_back)
         return queued + (0 if self._closing else self._transport.get_write_buffer_size())
+
+    @property
+    def unread(self) -> int:
+        """Octets that the peer has sent and the system still holds; every question is a system call."""
+        return unread_octets(self._transport)
 
     @property
     def peer_certificate(self) -> bytes | None:

@@ -69,9 +69,13 @@ def decode_response(text: str) -> bytes:
     if text == "*":
         raise SaslError(CANCELLED, "auth_cancelled")
     try:
-        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+        octets = text.encode("ascii")
+        decoded = binascii.a2b_base64(octets, strict_mode=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise SaslError(BAD_BASE64, "auth_syntax") from error
+    if b64encode(decoded) != octets:  # binascii overlooks padding too many
+        raise SaslError(BAD_BASE64, "auth_syntax")
+    return decoded
 
 
 def encode_challenge(challenge: bytes) -> bytes:

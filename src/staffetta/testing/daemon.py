@@ -89,7 +89,8 @@ class Daemon:
         data.mkdir(mode=0o700, exist_ok=True)
         store = AccountStore.open(data)
         for address, password in self._accounts.items():
-            store.add(parse_mailbox(address), password)
+            if not store.exists(parse_mailbox(address)):
+                store.add(parse_mailbox(address), password)
         store.close()
         with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as complaints:
             process = self.process = subprocess.Popen(  # noqa: S603, ASYNC220

@@ -76,7 +76,7 @@ class Model:
         codes = self.data()
         if codes == [354, 250]:
             self.messages.pop()
-            return [354, 550]
+            return [354, 554]
         return codes
 
     def chunk(self, content: bytes, *, last: bool) -> list[int]:
