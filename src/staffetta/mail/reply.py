@@ -59,10 +59,10 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
         if len(self.lines) == 1:
             text = self.lines[0]
             if text.isascii() and text.isprintable() and len(text) <= REPLY_TEXT_OCTETS:
-                status = self.enhanced
-                if status is None:
+                given = self.enhanced
+                if given is None:
                     return f"{self.code} {text}\r\n".encode()
-                return f"{self.code} {status.kind}.{status.subject}.{status.detail} {text}\r\n".encode()
+                return f"{self.code} {given.kind}.{given.subject}.{given.detail} {text}\r\n".encode()
         status = f"{self.enhanced} " if self.enhanced else ""
         texts = [status + _NOT_TEXT.sub("?", line)[:REPLY_TEXT_OCTETS] for line in self.lines]
         parts = [f"{self.code}-{text}\r\n" for text in texts[:-1]]
