@@ -40,7 +40,7 @@ class HandStream:
         self.local = Endpoint("127.0.0.9", 25)
         self.tls: TlsFacts | None = None
         self.sent = b""
-        self.closed = self.aborted = self.paused = False
+        self.closed = self.aborted = self.paused = self.unread = False
 
     def write(self, data: bytes) -> None:
         if not self.closed:
