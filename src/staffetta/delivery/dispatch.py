@@ -14,7 +14,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from staffetta.accounts.store import AccountsUnavailable
-from staffetta.delivery.bounce import NOTHING, Notifier
+from staffetta.delivery.bounce import Notifier
 from staffetta.delivery.courier import Courier, CourierFactory, Report
 from staffetta.delivery.lifetime import Lifetimes, waiting_again
 from staffetta.delivery.schedule import Lane, Schedule
@@ -229,16 +229,16 @@ class Dispatcher:
             self._wake.set()
 
     async def _record(self, claim: Claim, settlement: Settlement, report: Report) -> None:
-        notices = NOTHING
-
-        async def write() -> None:
-            nonlocal notices
-            notices = await self._notifier.after(claim, settlement, report, self._clock())
-            await self._spool.record(
-                claim.message.id, settlement.steps, (settlement.journal,), notices.messages, settlement.destination
-            )
-
-        await self._insist(write)
+        while True:
+            try:
+                notices = await self._notifier.after(claim, settlement, report, self._clock())
+                await self._spool.record(
+                    claim.message.id, settlement.steps, (settlement.journal,), notices.messages, settlement.destination
+                )
+                break
+            except (SpoolUnavailable, AccountsUnavailable):
+                # The peer has it, or had its say; forgetting that would repeat it. Wait for the store.
+                await asyncio.sleep(RECORD_RETRY_SECONDS)
         for event in settlement.events:
             self._emit(event)
         self._expect(settlement)
@@ -248,11 +248,11 @@ class Dispatcher:
             self._wake.set()
 
     async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Write, however long the store cannot. The peer has it, or had its say: forgetting that would repeat it."""
+        """Write, however long the store cannot."""
         while True:
             try:
                 await write()
-            except (SpoolUnavailable, AccountsUnavailable):
+            except SpoolUnavailable:
                 await asyncio.sleep(RECORD_RETRY_SECONDS)
             else:
                 return
