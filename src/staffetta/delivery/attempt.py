@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -81,10 +82,8 @@ class NetworkCourier:
         """Try the open connection, then the hosts in order."""
         tries: list[Try] = []
         if self.warm:
-            try:
+            with suppress(SessionStale):  # it had died unnoticed: nothing happened, so nothing is counted
                 tries.append(await self._send(claim, self._time()))
-            except SessionStale:
-                pass  # it had died unnoticed: nothing happened, so nothing is counted
             if tries and not _may_go_elsewhere(tries[0]):
                 return Report(tuple(tries), self._road.route)
         await self.finish()

@@ -74,11 +74,7 @@ class Internet:
 
     async def start(self, place: Place) -> None:
         """Start an instance and wait until its door greets."""
-        log = (place.folder / "log").open("ab")
-        with log:
-            place.process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "staffetta", "run", "-c", str(place.config)], stdout=log, stderr=log
-            )
+        place.process = await asyncio.to_thread(_spawn, place)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if place.process.poll() is not None:
@@ -108,6 +104,12 @@ class Internet:
         )
         output, _ = await process.communicate()
         return [json.loads(line) for line in output.decode().split("\n") if line]
+
+
+def _spawn(place: Place) -> subprocess.Popen[bytes]:
+    with (place.folder / "log").open("ab") as log:
+        command = [sys.executable, "-m", "staffetta", "run", "-c", str(place.config)]
+        return subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
 
 
 def _free_ports(address: str, count: int) -> Sequence[int]:

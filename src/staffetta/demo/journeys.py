@@ -164,7 +164,8 @@ async def waits(internet: Internet, password: str, say: Say) -> None:
     await internet.start(internet.company)
     say("         the company's server is back")
     await _arrival(internet.company, "bruno", 2)
-    _tell(say, [event for event in await _trace(internet, internet.provider, message, "deliver")][-2:])
+    events = await _trace(internet, internet.provider, message, "deliver")
+    _tell(say, events[-2:])
 
 
 Journey = Callable[[Internet, str, Say], Awaitable[None]]

@@ -29,7 +29,7 @@ async def demo(*, keep: bool) -> int:
                 try:
                     await journey(internet, password, lambda text: _print(f"     {text}"))
                     _print("   ok\n")
-                except (JourneyFailed, OSError) as error:
+                except (JourneyFailed, OSError, RuntimeError) as error:
                     failures += 1
                     _print(f"   FAILED: {error}\n")
             _print("All five ended as they should." if not failures else f"{failures} of {len(JOURNEYS)} went wrong.")
