@@ -7,9 +7,12 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
+from staffetta.accounts.store import AccountsUnavailable
 from staffetta.delivery.transports.mailbox import MailboxCourier, MailboxTools
+from staffetta.mail.address import Mailbox
 from staffetta.mail.outcome import Result
 from staffetta.spool.contract import Claim, SpoolUnavailable
 from staffetta.spool.memory import MemorySpool
@@ -26,7 +29,7 @@ class Store:
         self.writing = threading.Event()
 
     def deliver(self, letters: Sequence[object]) -> list[Any]:
-        raise NotImplementedError
+        return ["name"] * len(letters)
 
     def begin(self, local_part: str, now: float, folder: str = "") -> Any:
         self.calls.append(f"begin {local_part}")
@@ -73,6 +76,28 @@ def test_a_store_that_fails_for_one_recipient_repeats_no_other() -> None:
         report = await MailboxCourier(tools, "local").deliver(await claimed(spool))
         assert [outcome.result for outcome in report.outcomes] == [Result.DELIVERED, Result.DEFERRED]
         assert store.calls == ["begin ben", "write", "write", "finish", "begin dora", "write", "abandon"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [AccountsUnavailable("locked"), KeyError("a bug"), OSError(5, "no")])
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_a_fault_at_one_mailbox_repeats_no_other(error: Exception, at_hand: bool) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        spool = MemorySpool(lambda: START)
+        store = Store()
+
+        def owner(mailbox: Mailbox) -> Mailbox:
+            if mailbox.local_part == "dora":
+                raise error
+            return mailbox
+
+        one = await claimed(spool)
+        if at_hand:
+            one = msgspec.structs.replace(one, content=b"Subject: x\r\n\r\nsmall\r\n")
+        report = await MailboxCourier(MailboxTools(spool, lambda _: store, owner, lambda: START), "local").deliver(one)
+        assert [outcome.result for outcome in report.outcomes] == [Result.DELIVERED, Result.DEFERRED]
 
     asyncio.run(main())
 

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from staffetta.accounts.store import AccountsUnavailable
 from staffetta.delivery.courier import Report, Try
 from staffetta.mail.address import Mailbox, fold_local_part
 from staffetta.mail.outcome import Outcome, Result, Scope
@@ -29,7 +30,8 @@ LOOP: Final = reply(554, "5.4.6", "mail loop: the message was in this mailbox al
 OVER_QUOTA: Final = reply(452, "4.2.2", "the mailbox is full")
 DISK_FULL: Final = reply(452, "4.3.1", "there is no space for the mailbox")
 NO_ACCESS: Final = reply(451, "4.3.0", "the mailbox cannot be written")
-UNREADABLE: Final = reply(451, "4.3.0", "the stored message cannot be read now")
+UNREADABLE: Final = reply(451, "4.3.0", "the message or its mailbox cannot be looked up now")
+INTERNAL: Final = reply(451, "4.3.0", "internal error, it will be tried again")
 NO_NAME: Final = reply(550, "5.1.3", "the address cannot be the name of a mailbox")
 
 DELIVERED_OUTCOME: Final = Outcome(Result.DELIVERED, Scope.RECIPIENT, DELIVERED, "local", remote=False)
@@ -131,7 +133,19 @@ class MailboxCourier:
         return Report((Try(tuple(outcomes), seconds=clock() - begun),), self._route)
 
     async def _deliver_one(self, claim: Claim, header: bytes, recipient: WaitingRecipient) -> Outcome:
-        address = recipient.address
+        """One recipient's outcome, and never an exception: it would be taken for the end of the others too."""
+        try:
+            return await self._bring(claim, header, recipient.address)
+        except (OSError, MailboxNameError) as error:
+            return outcome_of(error)
+        except (SpoolUnavailable, AccountsUnavailable):
+            return _outcome(Result.DEFERRED, Scope.RECIPIENT, UNREADABLE)
+        except Exception as error:
+            context = {"message": f"{claim.message.id} did not reach its mailbox", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            return _outcome(Result.DEFERRED, Scope.RECIPIENT, INTERNAL)
+
+    async def _bring(self, claim: Claim, header: bytes, address: Mailbox) -> Outcome:
         if was_delivered_to(header, address):
             return _outcome(Result.FAILED, Scope.RECIPIENT, LOOP)
         tools = self._tools
@@ -141,12 +155,7 @@ class MailboxCourier:
         if claim.content is not None:
             letter = Letter(local_part, (head, claim.content), tools.clock())
             return outcome_of(await tools.gatherer.put(tools.maildir(owner), letter))
-        try:
-            return outcome_of(await self._stream(tools.maildir(owner), local_part, head, claim.message.id))
-        except (OSError, MailboxNameError) as error:
-            return outcome_of(error)
-        except SpoolUnavailable:  # this recipient's alone: others may have been delivered to
-            return _outcome(Result.DEFERRED, Scope.RECIPIENT, UNREADABLE)
+        return outcome_of(await self._stream(tools.maildir(owner), local_part, head, claim.message.id))
 
     async def _stream(self, store: MailboxStore, local_part: str, head: bytes, message_id: str) -> str:
         writing = await asyncio.to_thread(store.begin, local_part, self._tools.clock())
