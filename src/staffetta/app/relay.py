@@ -34,6 +34,9 @@ CLOCK_SECONDS: Final = 1.0
 JOURNAL_SECONDS: Final = 60.0
 """How often old rows of the journal are removed, JOURNAL_ROWS at most."""
 
+JOURNAL_HURRY_SECONDS: Final = 1.0
+"""The same while more are left than that, or a busy relay would write more than it forgets."""
+
 JOURNAL_ROWS: Final = 5000
 DRAIN_SECONDS: Final = 25.0
 """How long sessions may take to reach a command boundary when the relay stops."""
@@ -165,10 +168,13 @@ class Relay:
 
     async def _forget_journal(self) -> None:
         keep = self.config.journal.keep_seconds
+        pause = JOURNAL_SECONDS
         while True:
-            await asyncio.sleep(JOURNAL_SECONDS)
+            await asyncio.sleep(pause)
+            gone = 0
             with contextlib.suppress(Exception):
-                await self._spool.expire_journal(time.time() - keep, JOURNAL_ROWS)
+                gone = await self._spool.expire_journal(time.time() - keep, JOURNAL_ROWS)
+            pause = JOURNAL_SECONDS if gone < JOURNAL_ROWS else JOURNAL_HURRY_SECONDS
 
 
 def _close_all(sockets: list[socket.socket]) -> None:

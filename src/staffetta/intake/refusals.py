@@ -18,30 +18,41 @@ if TYPE_CHECKING:
 FLUSH_SECONDS: Final = 0.25
 """Refusals of this span share one write."""
 
-ENTRIES_PER_FLUSH: Final = 500
-"""More refusals than this in one span are only logged and counted, not kept."""
+ENTRIES_AT_ONCE: Final = 500
+"""Refusals that may come at once; more are only logged and counted, not kept."""
+
+ENTRIES_PER_SECOND: Final = 20
+"""Refusals that are kept in the long run. Anybody can be refused as often as he likes, and a row stays for weeks: at
+this rate a flood of a month takes some gigabytes, without it all there are."""
 
 
 class RefusalJournal:
     """Gathers entries and writes them behind the dialogue. Losing one loses an explanation, never a message."""
 
-    __slots__ = ("_entries", "_spool", "_task", "_timer", "left_out")
+    __slots__ = ("_entries", "_filled_at", "_left", "_spool", "_task", "_timer", "left_out")
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._entries: list[JournalEntry] = []
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._left = float(ENTRIES_AT_ONCE)
+        self._filled_at = 0.0
         self.left_out = 0
 
     def add(self, entry: JournalEntry) -> None:
-        """Keep one entry, if there is room in this span."""
-        if len(self._entries) >= ENTRIES_PER_FLUSH:
+        """Keep one entry, if there was not a flood of them."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._left = min(ENTRIES_AT_ONCE, self._left + (now - self._filled_at) * ENTRIES_PER_SECOND)
+        self._filled_at = now
+        if self._left < 1.0:
             self.left_out += 1
             return
+        self._left -= 1.0
         self._entries.append(entry)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._begin)
+            self._timer = loop.call_later(FLUSH_SECONDS, self._begin)
 
     def _begin(self) -> None:
         self._timer = None

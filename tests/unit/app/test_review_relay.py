@@ -172,3 +172,37 @@ def test_the_data_directory_is_ours_and_the_folders_above_can_be_passed(tmp_path
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(before)
+
+
+def test_a_busy_relay_forgets_as_fast_as_it_writes(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5000 rows a minute would be less than what 50 messages a second write."""
+    monkeypatch.setattr("staffetta.app.relay.JOURNAL_SECONDS", 0.001)
+    monkeypatch.setattr("staffetta.app.relay.JOURNAL_HURRY_SECONDS", 0.001)
+    monkeypatch.setattr("staffetta.app.relay.JOURNAL_ROWS", 10)
+    left = 35
+    pauses: list[float] = []
+
+    async def main() -> None:
+        nonlocal left
+        relay = Relay(loaded.config)
+        done = asyncio.Event()
+
+        class Spool:
+            async def expire_journal(self, before: float, limit: int) -> int:
+                nonlocal left
+                gone = min(left, limit)
+                left -= gone
+                pauses.append(gone)
+                if gone < limit:
+                    monkeypatch.setattr("staffetta.app.relay.JOURNAL_SECONDS", 1000.0)
+                    done.set()
+                return gone
+
+        spool: Any = Spool()
+        relay._spool = spool
+        task = asyncio.create_task(relay._forget_journal())
+        await done.wait()
+        task.cancel()
+
+    asyncio.run(main())
+    assert pauses == [10, 10, 10, 5]
