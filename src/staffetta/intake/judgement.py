@@ -33,7 +33,9 @@ def judge_content(
     # The header is read only where somebody must own it; everywhere else it is opaque.
     if problem is None and scan.problem is None and (session.rights is not None or _judges_authors(session)):
         author = may_use_header(door.door, session.rights, identity_facts(scan.header))
-    facts = ContentFacts(problem, scan.octets, scan.hops, author, scan.problem)
+    # Our own clients may be told later; the senders of strangers are forged too often for that.
+    returned = transaction.returned(scan.header) if door.door.role is Role.MX else ""
+    facts = ContentFacts(problem, scan.octets, scan.hops, author, scan.problem, returned)
     verdict = may_accept(facts, door.acceptance)
     return verdict if isinstance(verdict, Refusal) else None
 

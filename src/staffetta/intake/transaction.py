@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from staffetta.accounts.directory import Resolution
-from staffetta.mail.address import Mailbox, ReversePath
+from staffetta.mail.address import Mailbox, ReversePath, fold_local_part
 from staffetta.mail.envelope import Recipient, Sender
+from staffetta.message.header import Header
 from staffetta.message.scan import Scan
 from staffetta.policy.door import Client
 from staffetta.policy.relay import Place
@@ -106,6 +107,19 @@ class Transaction:
         assert scan is not None  # noqa: S101 - content ends only where it began
         scan.finish()
         return scan
+
+    def returned(self, header: Header) -> str:
+        """The local recipient that a Delivered-To of the header names (RFC 9228), "" when there is none."""
+        if not header.has(b"delivered-to"):
+            return ""
+        were_there = {
+            fold_local_part(field.value.strip(b" \t\r\n<>").decode("utf-8", "replace"))
+            for field in header.all(b"delivered-to")
+        }
+        for _, mailbox, _, destination in self._targets:
+            if destination and str(mailbox.folded()) in were_there:
+                return str(mailbox)
+        return ""
 
     def waiting(
         self, message_id: str, now: float, destination: Callable[[Mailbox, ReversePath], str]

@@ -30,6 +30,8 @@ HEADER_TOO_BIG: Final = Refusal(
 )
 TOO_MANY_HOPS: Final = reply(554, "5.4.6", "too many hops: this looks like a mail loop")
 
+RETURNED: Final = reply(554, "5.4.6", "this message was in that mailbox already: this looks like a mail loop")
+
 _BY_PROBLEM: Final = {
     ContentProblem.BARE_LINE_ENDING: BARE_LINE_ENDING,
     ContentProblem.NUL: NUL_OCTET,
@@ -42,7 +44,8 @@ class ContentFacts(msgspec.Struct, frozen=True, gc=False):
     """What is known when the content is complete.
 
     `problem` is what the framing found, `header_problem` why the header could not be kept, `octets` the size as it
-    came, `hops` the number of Received fields. `author` is what policy/alignment said of the header.
+    came, `hops` the number of Received fields. `author` is what policy/alignment said of the header. `returned` is the
+    recipient whose mailbox it was in already by its Delivered-To; refused here it needs no bounce to a forged sender.
     """
 
     problem: ContentProblem | None
@@ -50,6 +53,7 @@ class ContentFacts(msgspec.Struct, frozen=True, gc=False):
     hops: int
     author: Verdict = ACCEPTED
     header_problem: HeaderProblem | None = None
+    returned: str = ""
 
 
 class AcceptanceSettings(msgspec.Struct, frozen=True, gc=False):
@@ -69,4 +73,6 @@ def may_accept(facts: ContentFacts, settings: AcceptanceSettings) -> Verdict:
         return HEADER_TOO_BIG
     if facts.hops > settings.hops:
         return Refusal(TOO_MANY_HOPS, "too_many_hops", f"{facts.hops} Received fields, {settings.hops} allowed")
+    if facts.returned:
+        return Refusal(RETURNED, "delivered_to", f"Delivered-To names {facts.returned}")
     return facts.author

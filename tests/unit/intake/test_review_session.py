@@ -12,6 +12,18 @@ ENVELOPE = b"MAIL FROM:<anna@near.example>\r\nRCPT TO:<ben@far.example>\r\n"
 LETTER = b"Subject: hello\r\nFrom: <anna@near.example>\r\n\r\nHello.\r\n.\r\n"
 BIG = b"Subject: big\r\nFrom: <anna@near.example>\r\n\r\n" + b"x" * 60 + b"\r\n" + (b"y" * 70 + b"\r\n") * 4000
 
+MX = """\
+version = 1
+hostname = "relay.example"
+data_dir = "data"
+[listen.mx]
+bind = ["127.0.0.9:{port}"]
+role = "mx"
+tls = "off"
+[domain."near.example"]
+recipients = "any"
+"""
+
 
 def test_what_a_client_said_before_it_went_is_not_acted_on(place: Any) -> None:
     """Two messages are pipelined, and the client goes while the first is committed: it will send the second again."""
@@ -228,3 +240,19 @@ def test_stopping_ends_sessions_at_a_command_boundary(place: Any) -> None:
         assert busy_stream.closed
 
     place(play)
+
+
+def test_a_loop_is_refused_at_the_door_and_bounced_to_nobody(place: Any) -> None:
+    """Backscatter: a stranger forges the sender, and with a Delivered-To of ours the bounce would go there."""
+
+    async def play(here: Any) -> None:
+        session, stream = here.session()
+        session.bytes_received(HELLO + b"MAIL FROM:<victim@far.example>\r\nRCPT TO:<anna@near.example>\r\nDATA\r\n")
+        stream.said()
+        session.bytes_received(b"Delivered-To: anna@near.example\r\n" + LETTER)
+        await asyncio.sleep(1)
+        assert stream.said().startswith("554 5.4.6")
+        assert not here.relay.told("accept")
+        assert not here.relay.told("notice")
+
+    place(play, MX)

@@ -14,6 +14,7 @@ from staffetta.accounts.directory import OUTSIDE, Resolution, Target
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.address import NULL_PATH, POSTMASTER, Mailbox, parse_mailbox
 from staffetta.mail.envelope import Notify, Recipient, Sender
+from staffetta.message.header import Header
 from staffetta.policy.door import Client
 from staffetta.policy.relay import Place
 from staffetta.spool.contract import CHUNK_OCTETS, Draft, SpoolUnavailable
@@ -176,6 +177,27 @@ def test_nothing_more_is_kept_of_content_that_could_not_be_stored() -> None:
     one.failed = SpoolUnavailable("full", full=True)
     assert not one.content(b"x" * CHUNK_OCTETS * 2)
     assert draft.pending_octets == before
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"Subject: x\r\n", ""),
+        (b"Delivered-To: anna@example.org\r\n", "anna@example.org"),
+        (b"Subject: x\r\nDELIVERED-TO:  <ANNA@Example.ORG> \r\n", "anna@example.org"),
+        (b"Delivered-To: other@example.org\r\n" * 200 + b"Delivered-To: anna@example.org\r\n", "anna@example.org"),
+        (b"Delivered-To: annabel@example.org\r\n", ""),
+        (b"Delivered-To: ben@far.example\r\n", ""),
+        (b"Delivered-To: \xff\r\n", ""),
+        (b"X-Delivered-To: anna@example.org\r\n", ""),
+    ],
+)
+def test_who_had_it_before(header: bytes, expected: str) -> None:
+    """Of outside recipients nobody here knows."""
+    one = transaction()
+    one.add(Recipient(parse_mailbox("ben@far.example")), OUTSIDE)
+    one.add(Recipient(parse_mailbox("anna@example.org")), local(f"anna@example.org {L}"))
+    assert one.returned(Header(header)) == expected
 
 
 def test_storing_without_content_is_nothing() -> None:

@@ -23,6 +23,7 @@ ROWS = [
     (ContentFacts(None, 100, 0, header_problem=HeaderProblem.TOO_BIG), "header_too_big", "552 5.3.4"),
     (ContentFacts(None, 100, 51), "too_many_hops", "554 5.4.6"),
     (ContentFacts(None, 100, 0, FORGED), "header_not_owned", "550 5.7.1"),
+    (ContentFacts(None, 100, 0, returned="anna@example.org"), "delivered_to", "554 5.4.6"),
     # the order: line ends, size, loop, author
     (ContentFacts(ContentProblem.BARE_LINE_ENDING, 1001, 51, FORGED), "bare_line_ending", "554 5.6.0"),
     (ContentFacts(None, 1001, 51, FORGED), "too_big", "552 5.3.4"),
