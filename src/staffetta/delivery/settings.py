@@ -21,5 +21,5 @@ class DeliverySettings(msgspec.Struct, frozen=True):
     ready_limit: int = 1000
     ready_per_destination: int = 50
     idle_seconds: float = 5.0
-    drain_seconds: float = 30.0
+    drain_seconds: float = 25.0
     recipients_per_transaction: int = 100

@@ -325,7 +325,7 @@ def test_stopping_lets_deliveries_end_and_gives_up_those_that_do_not(office: Any
         await asyncio.sleep(1)
         begun = place.clock.monotonic()
         await place.dispatcher.stop()
-        assert place.clock.monotonic() - begun == pytest.approx(30, abs=1)
+        assert place.clock.monotonic() - begun == pytest.approx(25, abs=1)
         assert [event.id for event in place.events if isinstance(event, Deliver)] == ["quick"]
         assert await place.queued() == 1
         await place.spool.close()
