@@ -215,11 +215,7 @@ async def ten_lives(folder: Path, record: Record, random: Random) -> list[float]
             for client in clients:
                 client.cancel()
             await asyncio.gather(*clients, return_exceptions=True)
-        async with asyncio.timeout(30):
-            while record.missing() or not queue_is_empty(folder):
-                record.changed.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(record.changed.wait(), 0.2)
+        await drained(folder, record)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == 0
     finally:
@@ -232,6 +228,16 @@ async def ten_lives(folder: Path, record: Record, random: Random) -> list[float]
     return starts
 
 
+async def drained(folder: Path, record: Record, seconds: float = 30.0) -> None:
+    """Wait until everything acknowledged has arrived and nothing waits; whoever calls looks whether that was so."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while record.missing() or not queue_is_empty(folder):
+                record.changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(record.changed.wait(), 0.2)
+
+
 def queue_is_empty(folder: Path) -> bool:
     store = open_for_command(folder / "data")
     try:
@@ -239,6 +245,89 @@ def queue_is_empty(folder: Path) -> bool:
         return rows[0][0] == 0
     finally:
         store.close()
+
+
+async def one_life(folder: Path, record: Record, *signals: signal.Signals) -> tuple[int, float, set[str]]:
+    """A relay under load gets these signals, half a second apart; its status, how long it took to go after the last
+    one, and what clients heard in place of what they expected."""
+    port = free_port()
+    sinks = [Counting(record), Counting(record)]
+    for sink in sinks:
+        await sink.start()
+        sink.began.append(0)
+    config = CONFIG.format(port=port, a=sinks[0].port, b=sinks[1].port, connections=CONNECTIONS)
+    (folder / "staffetta.toml").write_text(config)
+    heard: set[str] = set()
+    numbers: Counter[str] = Counter()
+
+    async def client(random: Random) -> None:
+        while True:
+            numbers["next"] += 1
+            try:
+                await send(port, record, numbers["next"], random)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+            except ConnectionError as error:
+                heard.add(str(error))
+                await asyncio.sleep(0.01)
+            except OSError:
+                await asyncio.sleep(0.01)
+
+    process = start(folder)
+    try:
+        await greeted(port, process, folder)
+        clients = [asyncio.create_task(client(Random(seed))) for seed in range(CLIENTS)]
+        for one in signals:
+            await asyncio.sleep(0.5)
+            process.send_signal(one)
+        sent = time.monotonic()
+        status = await asyncio.to_thread(process.wait, 40)
+        seconds = time.monotonic() - sent
+        for one_client in clients:
+            one_client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        process = start(folder)
+        await greeted(port, process, folder)
+        await drained(folder, record)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        for sink in sinks:
+            await sink.stop()
+    assert [fault for sink in sinks for fault in sink.wrong] == []
+    return status, seconds, heard
+
+
+def test_sigterm_under_load_ends_in_order(tmp_path: Path) -> None:
+    record = Record()
+    status, seconds, heard = asyncio.run(one_life(tmp_path, record, signal.SIGTERM))
+    assert status == 0
+    assert seconds < 30
+    assert len(record.acknowledged) > 20
+    assert record.missing() == []
+    assert max(map(len, record.arrived.values())) == 1, "nothing is repeated after an orderly end"
+    # A client hears 421 at a command, or finds the connection closed (b"") where it waits for nobody's greeting.
+    assert {answer[:6] for answer in heard} <= {"b'421 ", "b'' in"}, heard
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_two_sigterms_do_not_lose_anything_either(tmp_path: Path) -> None:
+    record = Record()
+    _, seconds, _ = asyncio.run(one_life(tmp_path, record, signal.SIGTERM, signal.SIGTERM))
+    assert seconds < 10
+    assert record.missing() == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_relay_that_was_stopped_for_a_while_goes_on(tmp_path: Path) -> None:
+    record = Record()
+    signals = (signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM)
+    status, _, _ = asyncio.run(one_life(tmp_path, record, *signals))
+    assert status == 0
+    assert record.missing() == []
+    assert max(map(len, record.arrived.values())) == 1
 
 
 def journey(folder: Path, message_id: str) -> Counter[tuple[str, str]]:
