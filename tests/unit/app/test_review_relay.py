@@ -7,7 +7,7 @@ import importlib
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ role = "relay"
 tls = "off"
 auth = false
 """
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """A start sets the process's umask; the tests that follow are not ours."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
@@ -163,15 +171,11 @@ def test_one_session_that_fails_takes_no_deadline_from_the_others(
 
 
 def test_the_data_directory_is_ours_and_the_folders_above_can_be_passed(tmp_path: Path) -> None:
-    before = os.umask(0o022)
-    try:
-        data = tmp_path / "srv" / "mail" / "data"
-        privileges.private_directory(data, None)
-        modes = [oct(folder.stat().st_mode & 0o777) for folder in (data.parent.parent, data.parent, data)]
-        assert modes == ["0o755", "0o755", "0o700"]
-        assert os.umask(0o077) == 0o077
-    finally:
-        os.umask(before)
+    data = tmp_path / "srv" / "mail" / "data"
+    privileges.private_directory(data, None)
+    modes = [oct(folder.stat().st_mode & 0o777) for folder in (data.parent.parent, data.parent, data)]
+    assert modes == ["0o755", "0o755", "0o700"]
+    assert os.umask(0o077) == 0o077
 
 
 def test_a_busy_relay_forgets_as_fast_as_it_writes(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
