@@ -20,7 +20,8 @@ import msgspec
 
 from staffetta.net.channel import Channel
 from staffetta.net.contract import Endpoint
-from staffetta.net.stream import TcpStream, WriteBatch
+from staffetta.net.stream import TcpStream
+from staffetta.net.turn import WriteBatch
 
 STAGGER_SECONDS: Final = 0.25
 """Lead that an address has over the next one, RFC 8305 section 8."""

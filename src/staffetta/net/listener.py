@@ -19,7 +19,8 @@ from typing import Final, cast
 
 from staffetta.net.contract import Endpoint, StreamHandler
 from staffetta.net.endpoint import Bind, endpoint_of
-from staffetta.net.stream import TcpStream, WriteBatch
+from staffetta.net.stream import TcpStream
+from staffetta.net.turn import WriteBatch
 
 BACKLOG: Final = 1024
 """Connections that the system keeps while we are busy."""

@@ -17,6 +17,8 @@ from typing import Final, cast
 from staffetta.net.contract import Endpoint, StreamHandler, TlsFacts
 from staffetta.net.endpoint import endpoint_of
 from staffetta.net.engine import TlsEngine, TlsFailed
+from staffetta.net.nobody import NOBODY
+from staffetta.net.turn import WriteBatch
 from staffetta.net.unread import unread_octets
 
 HIGH_WATER_OCTETS: Final = 65536
@@ -32,53 +34,6 @@ CLOSE_SECONDS: Final = 10.0
 """How long `close` tries to hand the last octets to a peer that does not read."""
 
 
-class WriteBatch:
-    """Writes of one turn of the loop, sent together when the turn is over.
-
-    Each send wakes its peer. When the peers of many streams are one process, or the other processor sleeps, waking them
-    once for all replies of a turn costs a fraction of waking them for each (measured: a fifth of a relay's time).
-    """
-
-    __slots__ = ("_loop", "_streams")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._streams: list[TcpStream] = []
-
-    def add(self, stream: TcpStream) -> None:
-        """Send what `stream` holds back at the end of this turn."""
-        if not self._streams:
-            self._loop.call_soon(self._send)
-        self._streams.append(stream)
-
-    def _send(self) -> None:
-        streams, self._streams = self._streams, []
-        for stream in streams:
-            stream.send_held_back()
-
-
-class _Nobody:
-    """The handler before the owner is known and after the stream is gone."""
-
-    __slots__ = ()
-
-    def bytes_received(self, data: bytes) -> None:
-        pass
-
-    def peer_finished(self) -> None:
-        pass
-
-    def tls_established(self, facts: TlsFacts) -> None:
-        pass
-
-    def write_blocked(self, blocked: bool) -> None:
-        pass
-
-    def stream_closed(self, error: Exception | None) -> None:
-        pass
-
-
-_NOBODY: Final = _Nobody()
 _NOWHERE: Final = Endpoint("", 0)
 
 
@@ -117,7 +72,7 @@ class TcpStream(asyncio.Protocol):
         self._accept: Callable[[TcpStream], StreamHandler | None] | None = accept
         self._batch = batch
         self._held_back: bytes | None = None
-        self._handler: StreamHandler = _NOBODY
+        self._handler: StreamHandler = NOBODY
         self._transport: asyncio.Transport
         self._peer = _NOWHERE
         self._local: Endpoint | None = None
@@ -336,7 +291,7 @@ class TcpStream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; every reference that could form a circle goes too."""
         self._closing = True
-        handler, self._handler = self._handler, _NOBODY
+        handler, self._handler = self._handler, NOBODY
         self._engine = None
         self._queued = None
         self._held_back = None
