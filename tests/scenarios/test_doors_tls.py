@@ -347,6 +347,7 @@ async def stop_in_the_middle(
     for wire in (idle, busy, login, half):
         await wire.replies()
         await wire.say("EHLO client.example")
+    assert (await idle.say("MAIL FROM:<x@ext.example>"))[0][:3] == "250"
     envelope = ("MAIL FROM:<x@ext.example>", "RCPT TO:<bob@example.org>", "DATA")
     assert (await busy.say(*envelope))[-1][:3] == "354"
     await busy.send(b"Subject: last\r\n\r\n")

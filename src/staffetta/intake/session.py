@@ -190,9 +190,9 @@ class Session:
                 self._say_goodbye(TOO_SLOW, "slower than the minimum data rate")
 
     def stop(self) -> None:
-        """The relay stops: say 421 at the next command boundary (RFC 5321 section 3.8)."""
+        """The relay stops: 421 at the next command boundary (RFC 5321 section 3.8); content is taken to its end."""
         self._stopping = True
-        if not self._waiting and self.transaction is None:
+        if not self._waiting and not self.content_began:
             self._say_goodbye(STOPPING, "stopping")
 
     # Beginning.
@@ -281,7 +281,7 @@ class Session:
             self._end("closed by us")
         elif self._finished and not self._waiting:
             self._end("the client left")
-        elif self._stopping and not self._waiting and self.transaction is None:
+        elif self._stopping and not self._waiting and not self.content_began:
             self._say_goodbye(STOPPING, "stopping")
 
     def _end(self, reason: str) -> None:
