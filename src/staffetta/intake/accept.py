@@ -72,11 +72,15 @@ async def accept(session: Session, transaction: Transaction, scan: Scan, draft: 
         session.discard(draft)
         session.note_refusal("data", answer := _answer(error), "storage", str(error))
         return answer
-    house.emit(event)
-    if claim:
-        outlet.offer(Claim(message, recipients, content))
-    else:
-        outlet.wake()
+    try:
+        house.emit(event)
+        if claim:
+            outlet.offer(Claim(message, recipients, content))
+        else:
+            outlet.wake()
+    except Exception as error:
+        # Our bug, and the message is on disk: any answer but 250 would have the client send it twice.
+        house.report(error)
     return Reply(250, _ACCEPTED, (f"accepted as {message_id}",))
 
 
