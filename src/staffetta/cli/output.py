@@ -99,7 +99,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
 
     drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        drawn.add_column(column, overflow="fold", no_wrap=column == "id")  # an id is copied whole
     for row in rows:
         drawn.add_row(*(Text(safe(cell)) for cell in row))
     finish()
