@@ -265,12 +265,9 @@ async def one_life(folder: Path, record: Record, *signals: signal.Signals) -> tu
             numbers["next"] += 1
             try:
                 await send(port, record, numbers["next"], random)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.01)
-            except ConnectionError as error:
-                heard.add(str(error))
-                await asyncio.sleep(0.01)
-            except OSError:
+            except OSError as error:
+                if "in place of" in str(error):
+                    heard.add(str(error))
                 await asyncio.sleep(0.01)
 
     process = start(folder)

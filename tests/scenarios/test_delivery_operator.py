@@ -9,17 +9,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from staffetta.cli.main import cli
 from staffetta.config.schema import Config
 from staffetta.delivery import dispatch
+from staffetta.dns.live import LiveResolver, ResolverSettings
 from staffetta.spool.operator import Filter, open_for_command
 from staffetta.spool.operator_acts import Act, Order, perform
 from staffetta.spool.recovery import STORE_NAME, RelayLock
 from staffetta.spool.sqlite import SqliteSpool
 from staffetta.testing.rehearsal import Rehearsal
 from staffetta.testing.sink_script import Fault, Kind, Script
+from staffetta.testing.zone import ZoneServer
 
 TOML = """\
 version = 1
@@ -136,3 +139,39 @@ def test_what_is_dropped_is_gone_and_what_is_held_waits(tmp_path: Path, mx: Any)
         assert (await relay.spool.ledger()).dropped == 1
 
     play(tmp_path, mx("10 127.0.0.11"), scene)
+
+
+@pytest.mark.parametrize(
+    ("domain", "end"),
+    [
+        ("far.example", "deliver 250"),
+        ("truncate.far.example", "deliver 250"),
+        ("noedns.far.example", "deliver 250"),
+        ("forged-first.far.example", "deliver 250"),
+        ("flaky.far.example", "deliver 250"),
+        ("nowhere.example", "bounce 550 5.1.2"),
+        ("null.example", "bounce 556 5.1.10"),
+        ("servfail.far.example", "defer 451 4.4.3"),
+        ("timeout.far.example", "defer 451 4.4.3"),
+        ("refused.far.example", "defer 451 4.4.3"),
+        ("junk.far.example", "defer 451 4.4.3"),
+        ("loop.far.example", "defer 451 4.4.3"),
+    ],
+)
+def test_real_dns_packets_and_their_troubles(tmp_path: Path, mx: Any, domain: str, end: str) -> None:
+    zones = {**mx("10 127.0.0.11"), "null.example": {"MX": ["0 ."]}}
+
+    async def main() -> None:
+        async with ZoneServer(zones) as zone:
+            settings = ResolverSettings(((zone.address, zone.port),), 0.5)
+            resolver = LiveResolver(settings)
+            async with Rehearsal(tmp_path, TOML, {}, spool=sqlite, resolver=resolver) as relay:
+                await relay.sink("127.0.0.11")
+                number = await relay.submit("", [f"ben@{domain}"])
+                ends = ("deliver", "bounce", "defer")
+                await relay.until(lambda: any(relay.told(name, number) for name in ends), 20)
+                found = [f"{name} {event.reply}" for name in ends for event in relay.told(name, number)]
+                assert found[0].startswith(end), found
+            await resolver.close()
+
+    asyncio.run(main())

@@ -240,6 +240,23 @@ def test_mail_gives_up_when_its_time_is_over(stage: Any, mx: Any) -> None:
     stage(play, names, '[queue]\nretry = ["5m", "1h"]\nlifetime = "3h"\ndelay_notice = "30m"\n')
 
 
+def test_all_who_wait_for_a_dead_host_give_up_in_time(stage: Any, mx: Any) -> None:
+    """Most of them were never tried themselves: the bad times of their destination stand for attempts."""
+
+    async def play(relay: Rehearsal) -> None:
+        back = await relay.sink("127.0.0.12")
+        await many(relay, 150)
+        await relay.settled(20000)
+        begun = relay.told("accept")[0].time.timestamp()
+        assert len(at(relay, "expire")) == 150
+        assert all(2 * 3600 <= moment - begun <= 3 * 3600 + 700 for moment in at(relay, "expire"))
+        assert back.count == 300, "one notice of delay and one of failure for each"
+        assert relay.connects["127.0.0.11"] <= 3 * 8
+
+    names = {**mx("10 127.0.0.11"), **mx("10 127.0.0.12", domain="near.example")}
+    stage(play, names, '[queue]\nretry = ["5m", "30m"]\nlifetime = "2h"\ndelay_notice = "30m"\n')
+
+
 def test_mail_from_nobody_gives_up_sooner_and_in_silence(stage: Any, mx: Any) -> None:
     async def play(relay: Rehearsal) -> None:
         number = await relay.submit("", TO_FAR)
