@@ -21,6 +21,7 @@ from staffetta.delivery.schedule import Lane, Schedule
 from staffetta.delivery.settings import DeliverySettings
 from staffetta.delivery.settle import Moment, Settlement, held_back, put_off, settle
 from staffetta.mail.address import Mailbox, ReversePath
+from staffetta.mail.outcome import Result
 from staffetta.observe.events import Event
 from staffetta.policy.route import is_held
 from staffetta.spool.contract import Claim, ClaimLost, Spool, SpoolUnavailable
@@ -220,7 +221,9 @@ class Dispatcher:
             for other in given_back:
                 await self._give_back(other)
             return
-        was_down = self._schedule.succeeded(lane)
+        # Only a peer that spoke, or a mailbox that took it, shows that the destination is well.
+        spoke = any(outcome.remote or outcome.result is Result.DELIVERED for outcome in report.outcomes)
+        was_down = self._schedule.succeeded(lane) if spoke else False
         if lane.ready:
             self._start_workers(lane)
         await self._record(claim, settlement, report)
@@ -320,29 +323,39 @@ class Dispatcher:
         per_destination = self._settings.ready_per_destination
         claims = await self._spool.due(now, full, room, per_destination)
         counts: dict[str, int] = {}
+        moved: list[Claim] = []
         for claim in claims:
             destination = claim.recipients[0].destination
             counts[destination] = counts.get(destination, 0) + len(claim.recipients)
-            self.offer(self._rerouted(claim))
+            elsewhere = self._rerouted(claim)
+            if elsewhere is None:
+                self.offer(claim)
+            else:
+                moved.append(elsewhere)
+        for claim in moved:
+            await self._give_back(claim)
         for lane in self._schedule.lanes():
             # Of those that were not asked about because they have enough, nobody knows: they are asked about later.
             lane.more = lane.crowded if lane.key in full else counts.get(lane.key, 0) >= per_destination
-        return len(claims) >= room
+        return bool(moved) or len(claims) >= room
 
-    def _rerouted(self, claim: Claim) -> Claim:
-        """The claim under the routes of today: the configuration may have changed since it was accepted."""
+    def _rerouted(self, claim: Claim) -> Claim | None:
+        """The claim under the routes of today, where they are not those under which it waits; else None.
+
+        It goes back to the spool under its new destination before anybody tries it: what is known of that destination
+        (it may be down) must hold for it too.
+        """
         choose = self.destination
         if choose is None:
-            return claim
+            return None
         sender = claim.message.sender.reverse_path
-        keys = [choose(recipient.address, sender) for recipient in claim.recipients]
-        if all(key == recipient.destination for key, recipient in zip(keys, claim.recipients, strict=True)):
-            return claim
-        recipients = tuple(
-            recipient if is_held(recipient.destination) else replace(recipient, destination=key)
-            for key, recipient in zip(keys, claim.recipients, strict=True)
+        today = tuple(
+            recipient
+            if is_held(recipient.destination) or (key := choose(recipient.address, sender)) == recipient.destination
+            else replace(recipient, destination=key)
+            for recipient in claim.recipients
         )
-        return Claim(claim.message, recipients, claim.content)
+        return None if today == claim.recipients else Claim(claim.message, today, claim.content)
 
     async def _sleep(self) -> None:
         now = self._clock()

@@ -7,6 +7,7 @@ fields go in front of it), the body goes into the draft, in memory while it is s
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from staffetta.accounts.directory import Resolution
 from staffetta.mail.address import Mailbox, ReversePath, fold_local_part
@@ -16,6 +17,9 @@ from staffetta.message.scan import Scan
 from staffetta.policy.door import Client
 from staffetta.policy.relay import Place
 from staffetta.spool.contract import CHUNK_OCTETS, Draft, Spool, WaitingRecipient
+
+SMALL_OCTETS: Final = 1024
+"""Stretches shorter than this are gathered: kept one by one, single octets would cost fifty times their size."""
 
 
 class Transaction:
@@ -92,7 +96,15 @@ class Transaction:
             body = data[start:] if start >= 0 else b"\r\n"[:-start] + data
         if scan.problem is not None or self.failed is not None:
             return False  # it will be refused; nothing more of it is kept
-        draft.pending.append(body)
+        pending = draft.pending
+        if len(body) < SMALL_OCTETS and pending:
+            last = pending[-1]
+            if not isinstance(last, bytearray):
+                last = bytearray()
+                pending.append(last)
+            last += body
+        else:
+            pending.append(body)
         draft.pending_octets += len(body)
         return draft.pending_octets >= CHUNK_OCTETS
 

@@ -123,7 +123,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
 class Draft(msgspec.Struct):
     """Content on its way in. `number` is the engine's key once something was stored; `pending` is not yet stored."""
 
-    pending: list[bytes]
+    pending: list[bytes | bytearray]
     pending_octets: int = 0
     stored_octets: int = 0
     stored_chunks: int = 0

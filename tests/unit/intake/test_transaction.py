@@ -203,3 +203,14 @@ def test_who_had_it_before(header: bytes, expected: str) -> None:
 def test_storing_without_content_is_nothing() -> None:
     asyncio.run(transaction().store(MemorySpool(lambda: START)))
     assert not transaction().content(b"x")
+
+
+def test_single_octets_are_kept_together() -> None:
+    one = transaction()
+    one.begin_content(Draft([]))
+    one.content(b"Subject: x\r\n\r\n")
+    for octet in b"0123456789" * 200:
+        one.content(bytes([octet]))
+    assert one.draft is not None
+    assert b"".join(one.draft.pending) == b"\r\n" + b"0123456789" * 200
+    assert len(one.draft.pending) == 2
