@@ -20,16 +20,16 @@ def test_what_is_known_of_the_new_destination_holds_for_them(office: Any) -> Non
 
         place.couriers.deliver = down
         place.dispatcher.destination = lambda recipient, sender: f"mx:renamed/{recipient.domain}"
-        for number in range(100):
+        for number in range(300):
             await place.accept(f"m{number}", claim=False)
         await asyncio.sleep(50)
         assert {destination for _, destination, _ in place.couriers.claims} == {"mx:renamed/example.net"}
         assert len(place.couriers.claims) <= 2
         place.couriers.deliver = place.couriers.at_once
         await asyncio.sleep(200)
-        assert len(place.told("Deliver")) == 100
+        assert len(place.told("Deliver")) == 300
 
-    office(play)
+    office(play, ready_per_destination=10)
 
 
 def test_an_outcome_without_a_peer_does_not_call_the_destination_well(office: Any) -> None:
