@@ -325,6 +325,22 @@ def _postfix() -> Iterator[Callable[[str], int]]:
 
 
 @pytest.fixture
+def smtp_sink(tmp_path: Path) -> Iterator[int]:
+    """The port of Postfix's smtp-sink."""
+    program = component("smtp-sink", "postfix")
+    port = free_ports(1)[0]
+    user = ["-u", "root"] if os.getuid() == 0 else []
+    with (tmp_path / "smtp-sink").open("wb") as log:
+        process = subprocess.Popen([program, *user, f"127.0.0.1:{port}", "500"], stdout=log, stderr=log)
+    try:
+        greets(port, process, tmp_path / "smtp-sink")
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
 def trusting(daemon: Daemon) -> ssl.SSLContext:
     """TLS as a client has it that knows the daemon's authority."""
     return ssl.create_default_context(cafile=str(daemon.authority.ca))
