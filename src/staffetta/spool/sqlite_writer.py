@@ -34,7 +34,7 @@ BATCH_OPERATIONS: Final = 64
 BATCH_OCTETS: Final = 4 * 1024 * 1024
 """Most content in one transaction, for the same reason."""
 
-GATHER_SECONDS: Final = 0.002
+GATHER_SECONDS: Final = 0.003
 """Under load the next batch begins this much after the last one ended, so that one flush serves more operations."""
 
 GATHER_OPERATIONS: Final = 16
