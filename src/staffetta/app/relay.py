@@ -24,7 +24,6 @@ from staffetta.net.listener import Listener, bind, connections_within, raise_des
 from staffetta.net.stream import TcpStream
 from staffetta.observe.events import Event, Ready, Stopping, moment
 from staffetta.observe.log import EventLog
-from staffetta.observe.metrics import Counters
 from staffetta.spool.recovery import STORE_NAME, AlreadyRunning, RelayLock
 from staffetta.spool.sqlite import SqliteSpool
 
@@ -50,7 +49,6 @@ class Relay:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.counters = Counters()
         self.log: EventLog
         self._listeners: list[Listener] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,9 +59,8 @@ class Relay:
         self._world: World
 
     def emit(self, event: Event) -> None:
-        """Tell everybody who listens; after the event is durable, where it belongs to a transition."""
+        """Tell the log; after the event is durable, where it belongs to a transition."""
         self.log.emit(event)
-        self.counters.observe(event)
 
     async def start(self) -> None:
         """Open for business; what was opened is closed again when a later step fails.
