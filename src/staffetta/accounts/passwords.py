@@ -71,13 +71,12 @@ def prepared(password: str) -> str:
 class Hasher:
     """Makes and checks what is kept. `random_bytes` gives salts."""
 
-    __slots__ = ("_argon", "_cost", "_random_bytes", "iterations")
+    __slots__ = ("_argon", "_random_bytes", "iterations")
 
     def __init__(
         self, random_bytes: Callable[[int], bytes], cost: Cost = INTERACTIVE, iterations: int = SCRAM_ITERATIONS
     ) -> None:
         self._random_bytes = random_bytes
-        self._cost = cost
         self._argon = argon2.PasswordHasher(
             time_cost=cost.passes,
             memory_cost=cost.memory_kib,

@@ -5,9 +5,9 @@ so that the same relay runs on sockets and in memory.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 import random
-import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -100,7 +100,7 @@ class Parts:
         notifier = Notifier(stores.spool, config.hostname.ascii, self.identities, self._targets, retry)
         tools = self._tools(config, stores.spool)
         couriers = Couriers(config, self.roads, tools, self.directory.owner, world.clock)
-        settings = DeliverySettings(config.hostname.ascii, retry)
+        settings = DeliverySettings(retry)
         self.dispatcher = Dispatcher(
             stores.spool, settings, couriers.courier, notifier, emit, clock=world.clock, random=world.random
         )
@@ -183,10 +183,10 @@ def certificate_of(config: Config) -> ServerCertificate | None:
     return ServerCertificate(config.tls.certificate, config.tls.key, report=_complain)
 
 
-def log_settings(config: Config) -> LogSettings:
-    """`[log]`."""
+def log_settings(config: Config, secret: bytes) -> LogSettings:
+    """`[log]`. Hashed addresses are the same after a restart: their key is made of the installation's `secret`."""
     log = config.log
-    return LogSettings(log.format.value, log.level.value, log.privacy.value, secrets.token_bytes(16))
+    return LogSettings(log.format.value, log.level.value, log.privacy.value, hmac.digest(secret, b"log", "sha256"))
 
 
 def _retry(config: Config) -> RetrySettings:

@@ -10,11 +10,10 @@ from staffetta.policy.retry import RetrySettings
 class DeliverySettings(msgspec.Struct, frozen=True):
     """Settings that hold for every destination.
 
-    `connections` and `rate_per_second` are the defaults per destination; a route may set its own.
+    `connections` is the default per destination; a route may set its own.
     `total_connections` bounds outgoing connections of the whole relay, so that descriptors are left for the doors.
     """
 
-    hostname: str
     retry: RetrySettings
     connections: int = 20
     total_connections: int = 400

@@ -16,7 +16,7 @@ from staffetta.mail.address import NullPath
 from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.mail.reply import reply as make_reply
 from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, Hold, encode, moment
-from staffetta.policy.retry import GiveUp, RetrySettings, after
+from staffetta.policy.retry import GiveUp, RetrySettings, after, wait_seconds
 from staffetta.spool.contract import Claim, DestinationState, JournalEntry, State, Step, WaitingRecipient
 from staffetta.spool.contract import Final as End
 
@@ -147,11 +147,9 @@ def _destination_state(
     outcome = report.outcomes[0]
     if outcome.result is not Result.DEFERRED or outcome.scope is not Scope.DESTINATION:
         return None
-    waits = retry.retry_seconds
-    wait = waits[min(failures, len(waits) - 1)]
     return DestinationState(
         destination=claim.recipients[0].destination,
-        not_before=at.now + wait * (0.9 + 0.2 * at.jitter()),
+        not_before=at.now + wait_seconds(failures + 1, at.jitter(), retry),
         failures=failures + 1,
         last_reply=str(outcome.reply)[:LAST_REPLY_CHARACTERS],
     )

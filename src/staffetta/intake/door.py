@@ -1,4 +1,4 @@
-"""One door's settings, and what all sessions of the house share. Built by `app`; replaced whole by a reload."""
+"""One door's settings, and what all sessions of the house share. Built by `app`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Outlet(Protocol):
 
 
 class House(msgspec.Struct):
-    """What every session uses. Fields that follow the configuration are replaced together when it is reloaded.
+    """What every session uses.
 
     `spawn` is the loop's create_task: asking for the running loop costs a system call each time.
     """

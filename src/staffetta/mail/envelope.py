@@ -52,10 +52,3 @@ class Recipient(msgspec.Struct, frozen=True, gc=False):
     forward_path: ForwardPath
     notify: tuple[Notify, ...] = ()
     orcpt: str | None = None
-
-
-class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A complete envelope: one sender, at least one recipient."""
-
-    sender: Sender
-    recipients: tuple[Recipient, ...]

@@ -74,17 +74,16 @@ def after(  # noqa: PLR0917 - the history of one recipient, told as the queue ho
         return FAILED
     if is_expired(attempts, received_at, now, null_sender, settings):
         return EXPIRED
+    return RetryAt(now + wait_seconds(attempts, jitter, settings))
+
+
+def wait_seconds(attempts: int, jitter: float, settings: RetrySettings) -> float:
+    """How long to wait after so many attempts in vain, of a recipient or at a destination; `jitter` is in [0, 1)."""
     waits = settings.retry_seconds
     wait = waits[min(max(attempts, 1), len(waits)) - 1]
-    return RetryAt(now + wait * (1.0 - JITTER_SHARE + 2.0 * JITTER_SHARE * jitter))
+    return wait * (1.0 - JITTER_SHARE + 2.0 * JITTER_SHARE * jitter)
 
 
 def is_expired(attempts: int, received_at: float, now: float, null_sender: bool, settings: RetrySettings) -> bool:
     """True when the message is older than its lifetime and was tried often enough to say so."""
     return now - received_at > settings.lifetime_of(null_sender) and attempts >= settings.minimum_attempts
-
-
-def wants_delay_notice(received_at: float, now: float, null_sender: bool, settings: RetrySettings) -> bool:
-    """True when the sender should hear that the message still waits. Nobody is told about mail from the null path."""
-    notice = settings.delay_notice_seconds
-    return notice is not None and not null_sender and now - received_at >= notice

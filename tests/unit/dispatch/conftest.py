@@ -21,7 +21,7 @@ def office() -> Callable[..., None]:
         clock = VirtualClock()
 
         async def whole() -> None:
-            place = Office(clock, DeliverySettings("relay.example", **{"retry": RETRY, **settings}))
+            place = Office(clock, DeliverySettings(**{"retry": RETRY, **settings}))
             asyncio.get_running_loop().set_exception_handler(lambda _, context: place.complaints.append(context))
             place.dispatcher.start()
             await main(place)

@@ -14,7 +14,7 @@ KEY = "mx:example.net"
 
 
 def schedule(**settings: int) -> Schedule:
-    return Schedule(DeliverySettings("relay.example", RetrySettings(), **settings))  # type: ignore[arg-type]
+    return Schedule(DeliverySettings(RetrySettings(), **settings))  # type: ignore[arg-type]
 
 
 def claim(number: int = 1) -> Claim:

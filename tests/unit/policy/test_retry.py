@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.mail.reply import reply
-from staffetta.policy.retry import GiveUp, RetryAt, RetrySettings, after, wants_delay_notice
+from staffetta.policy.retry import GiveUp, RetryAt, RetrySettings, after
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 SETTINGS = RetrySettings()
@@ -66,21 +66,6 @@ def test_waits_stay_within_their_jitter_whatever_the_clock_says(
     else:
         assert attempts >= 3
         assert age > DAY
-
-
-@pytest.mark.parametrize(
-    ("age", "null", "notice", "expected"),
-    [
-        (4 * HOUR, False, 4 * HOUR, True),
-        (4 * HOUR - 1, False, 4 * HOUR, False),
-        (4 * HOUR, True, 4 * HOUR, False),
-        (4 * DAY, False, None, False),
-        (-1 * DAY, False, 4 * HOUR, False),
-    ],
-)
-def test_delay_notice(age: float, null: bool, notice: float | None, expected: bool) -> None:
-    settings = RetrySettings(delay_notice_seconds=notice)
-    assert wants_delay_notice(NOW - age, NOW, null, settings) is expected
 
 
 @pytest.mark.parametrize("waits", [(), (0.0,), (60.0, -1.0)])
