@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import signal
 import sys
 import time
@@ -100,12 +98,6 @@ def run(main: Callable[[Signals], Coroutine[Any, Any, int]], *, complaints: Comp
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(prepared())
-
-
-def give_back_memory() -> None:
-    """Return what was freed to the system: after a crowd has left, glibc keeps it all. Costs milliseconds."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library: it has its own ways
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
