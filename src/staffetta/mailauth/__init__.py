@@ -1,0 +1,1 @@
+"""Who does this message really come from? SPF, DKIM, DMARC and ARC."""
