@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -20,10 +21,13 @@ from staffetta.app.wiring import Parts, Stores, World, certificate_of, live_worl
 from staffetta.config.schema import Config
 from staffetta.intake.door import DoorSettings
 from staffetta.intake.session import Session
+from staffetta.net.activation import Doorway, take_over
+from staffetta.net.endpoint import Bind
 from staffetta.net.listener import Listener, bind, connections_within, raise_descriptor_limit
 from staffetta.net.stream import TcpStream
 from staffetta.observe.events import Event, Ready, Stopping, moment
 from staffetta.observe.log import EventLog
+from staffetta.policy.door import Role
 from staffetta.spool.recovery import STORE_NAME, AlreadyRunning, RelayLock
 from staffetta.spool.sqlite import SqliteSpool
 
@@ -79,8 +83,9 @@ class Relay:
         config = self.config
         descriptors = raise_descriptor_limit()
         doors = []
-        for where, settings in doors_of(config, certificate_of(config)):
-            sockets = bind(where)
+        openings = doors_of(config, certificate_of(config))
+        for (where, settings), given in zip(openings, _handed_over(openings), strict=True):
+            sockets = given or bind(where)
             undo.callback(_close_all, sockets)
             doors.append((settings, sockets))
         account = account_for(config.user)
@@ -172,6 +177,15 @@ class Relay:
             with contextlib.suppress(Exception):
                 gone = await self._spool.expire_journal(time.time() - keep, JOURNAL_ROWS)
             pause = JOURNAL_SECONDS if gone < JOURNAL_ROWS else JOURNAL_HURRY_SECONDS
+
+
+def _handed_over(openings: list[tuple[Bind, DoorSettings]]) -> list[list[socket.socket]]:
+    """For each door the sockets that the service manager bound for it. Raises BindFailed."""
+    doorways = [
+        Doorway(settings.name, where, settings.door.role is Role.SUBMISSION, settings.implicit_tls)
+        for where, settings in openings
+    ]
+    return take_over(os.environ, os.getpid(), doorways)
 
 
 def _close_all(sockets: list[socket.socket]) -> None:
