@@ -18,6 +18,7 @@ BLOCK_OCTETS: Final = 128 * 1024
 """Larger pieces are worked on in blocks of this size: it bounds memory, and blocks fit into the processor's cache."""
 
 _MANY_LINES: Final = b"\r\n" * 32768
+_INDENT: Final = b" " * 8
 
 
 class Canon(StrEnum):
@@ -111,9 +112,12 @@ class BodyCanon:
 def _relaxed(data: bytes) -> tuple[bytes, bytes]:
     """`data` with its blanks reduced, and what of its end must wait for what comes next."""
     data = data.replace(b"\t", b" ")
-    while b"  " in data:  # each pass halves the runs, so there are few
-        data = data.replace(b"  ", b" ")
-    data = data.replace(b" \r\n", b"\r\n")
+    if b" " in data:  # attachments in base64 have none
+        if _INDENT in data:
+            data = data.replace(_INDENT, b" ")
+        while b"  " in data:  # each pass halves the runs, so there are few
+            data = data.replace(b"  ", b" ")
+        data = data.replace(b" \r\n", b"\r\n")
     size = len(data)
     if data.endswith(b"\r"):
         size -= 1
