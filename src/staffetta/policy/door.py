@@ -29,6 +29,8 @@ class Door(msgspec.Struct, frozen=True):
     """`auth`: login can be had here. `senders` empty: any; else domains and mailboxes that may pass.
 
     `sender_fixed`: envelope sender and From are rewritten to this mailbox, so what the client claims does not count.
+    `local`: no door of the network but the one by which commands on this machine bring mail: whoever may write to the
+    store may send.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Door(msgspec.Struct, frozen=True):
     auth: bool = True
     senders: frozenset[Domain | Mailbox] = frozenset()
     sender_fixed: Mailbox | None = None
+    local: bool = False
 
     def lets_pass(self, sender: Mailbox) -> bool:
         """True when the door's list of senders has this mailbox or its domain, or there is no list.

@@ -29,6 +29,7 @@ OPEN_TO_ALL: Final = Allowed("mx")
 TRUSTED_NETWORK: Final = Allowed("trusted_network")
 LOGGED_IN: Final = Allowed("login")
 LOCAL_RECIPIENT: Final = Allowed("local_recipient")
+LOCAL_SUBMISSION: Final = Allowed("local_submission")
 
 LOGIN_REQUIRED: Final = Refusal(
     reply(530, "5.7.0", "login required"), "login_required", "this door takes mail only after a login"
@@ -55,6 +56,8 @@ def may_send(door: Door, client: Client) -> Verdict:
     """May this client begin a mail transaction? Asked at MAIL, so that no address is looked up for strangers."""
     if door.role is Role.MX:
         return OPEN_TO_ALL
+    if door.local and client.trusted:
+        return LOCAL_SUBMISSION
     if client.logged_in:
         return LOGGED_IN
     if door.role is Role.RELAY and client.trusted:
@@ -72,7 +75,7 @@ def may_reach(door: Door, client: Client, place: Place) -> Verdict:
     if isinstance(first, Refusal):
         return first
     if place is Place.LOCAL:
-        return LOCAL_RECIPIENT
+        return first if door.local else LOCAL_RECIPIENT
     if place is Place.UNKNOWN:
         return UNKNOWN_RECIPIENT
     if door.role is not Role.MX:

@@ -1,0 +1,52 @@
+"""The client's side of a session with one of our own doors: a line said, a reply heard. For dry runs and for mail that
+commands on this machine bring. This module refuses to know what a reply means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from staffetta.mail.reply import Reply
+from staffetta.net.channel import Channel
+from staffetta.protocol.replies import ReplyReader
+
+PATIENCE_SECONDS: Final = 60.0
+"""How long one reply may take: a door of ours answers at once, or when the disk has what it was given."""
+
+
+class Dialogue:
+    """One session. Raises ChannelClosed when the door hangs up, ChannelTimeout, ReplyError."""
+
+    __slots__ = ("_channel", "_loop", "_reader")
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._reader = ReplyReader()
+        self._loop = asyncio.get_running_loop()
+
+    async def hear(self) -> Reply:
+        """The next reply."""
+        deadline = self._loop.time() + PATIENCE_SECONDS
+        while (reply := self._reader.next()) is None:
+            data = await self._channel.read(deadline)
+            if not data:
+                self._channel.close()
+            else:
+                self._reader.feed(data)
+        return reply
+
+    async def say(self, line: str | bytes) -> Reply:
+        """One line, its end added; the reply to it. Text is said in UTF-8."""
+        octets = line if isinstance(line, bytes) else line.encode("utf-8", "surrogateescape")
+        self._channel.write(octets + b"\r\n")
+        return await self.hear()
+
+    async def write(self, octets: bytes) -> None:
+        """Octets as they are; returns when the door has room for more."""
+        self._channel.write(octets)
+        await self._channel.drain(self._loop.time() + PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
