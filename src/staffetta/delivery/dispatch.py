@@ -7,7 +7,8 @@ the next claim, so that a crash repeats at most what was in flight.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -16,14 +17,14 @@ from msgspec.structs import replace
 from staffetta.accounts.store import AccountsUnavailable
 from staffetta.delivery.bounce import Notifier
 from staffetta.delivery.courier import Courier, CourierFactory, Report
-from staffetta.delivery.lifetime import Lifetimes, waiting_again
+from staffetta.delivery.insist import RECORD_RETRY_SECONDS, complain, give_back, insist
+from staffetta.delivery.lifetime import Lifetimes
+from staffetta.delivery.rules import Choose, Limits, Rules, rerouted
 from staffetta.delivery.schedule import Lane, Schedule
 from staffetta.delivery.settings import DeliverySettings
 from staffetta.delivery.settle import Moment, Settlement, held_back, put_off, settle
-from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.mail.outcome import Result
 from staffetta.observe.events import Event
-from staffetta.policy.route import is_held
 from staffetta.spool.contract import Claim, ClaimLost, Spool, SpoolUnavailable
 
 POLL_SECONDS: Final = 0.5
@@ -31,9 +32,6 @@ POLL_SECONDS: Final = 0.5
 
 SWEEP_SECONDS: Final = 30.0
 """How often lifetimes and delay notices are looked at."""
-
-RECORD_RETRY_SECONDS: Final = 1.0
-"""Pause before the end of an attempt is recorded again when the store could not take it."""
 
 
 class Dispatcher:
@@ -67,8 +65,9 @@ class Dispatcher:
         self._draining = False
         self._seen = spool.changes()
         self._main: asyncio.Task[None] | None = None
-        self.limits: Callable[[str], tuple[int, float]] = lambda _: (0, 0.0)
-        self.destination: Callable[[Mailbox, ReversePath], str] | None = None
+        self._generation = 0
+        self.limits: Limits = lambda _: (0, 0.0)
+        self.destination: Choose | None = None
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -90,6 +89,31 @@ class Dispatcher:
         for destination, positions in groups.items():
             part = tuple(claim.recipients[position] for position in positions)
             self._add(destination, Claim(claim.message, part, claim.content))
+
+    def adopt(self, rules: Rules) -> None:
+        """Go by these rules from the next attempt on; an attempt under way ends by the old ones. Cannot fail.
+
+        Open connections are closed when they are free. Claims at hand are filed anew when a worker takes them."""
+        self._settings = replace(self._settings, retry=rules.retry)
+        self._couriers, self._notifier = rules.couriers, rules.notifier
+        self.limits, self.destination = rules.limits, rules.destination
+        self._lifetimes.adopt(rules.notifier, rules.retry)
+        self._schedule.adopt(rules.limits)
+        self._generation += 1
+        for waiter in [waiter for waiters in self._idle.values() for waiter in waiters]:
+            _wake(waiter, False)
+        self._wake.set()
+
+    async def reconsider(self, destinations: Iterable[str]) -> None:
+        """Try these again now although they were found down: the way to them has changed."""
+        for destination in destinations:
+            await insist(partial(self._spool.destination_up, destination))
+            self._schedule.forgive(destination)
+        self._wake.set()
+
+    def lanes(self) -> list[Lane]:
+        """What is at hand, for status."""
+        return self._schedule.lanes()
 
     def wake(self) -> None:
         """Something changed: look at the spool now."""
@@ -146,6 +170,7 @@ class Dispatcher:
 
     async def _work(self, lane: Lane) -> None:
         courier: Courier | None = None
+        generation = self._generation
         try:
             while not self._draining:
                 claim = self._schedule.take(lane)
@@ -156,6 +181,9 @@ class Dispatcher:
                 wait = self._schedule.slot(lane, self._loop.time())
                 if wait > 0:
                     await asyncio.sleep(wait)
+                if generation != self._generation:  # made by the rules of yesterday
+                    await _close(courier)
+                    courier, generation = None, self._generation
                 courier = await self._carry(lane, courier, claim)
                 if self._schedule.wants_refill(lane):
                     self._wake.set()
@@ -167,10 +195,7 @@ class Dispatcher:
     async def _leave(self, lane: Lane, courier: Courier | None) -> None:
         """The end of a worker: its connection is closed, and then its place is given to whom it is due."""
         try:
-            if courier is not None:
-                await courier.finish()
-        except Exception as error:
-            _complain("a connection could not be closed", error)
+            await _close(courier)
         finally:
             self._schedule.stopped(lane)
             if not self._draining:
@@ -197,16 +222,21 @@ class Dispatcher:
         """One claim, to its recorded end, whatever happens; the courier for the next one."""
         try:
             report = None
+            moved = rerouted(claim, self.destination)
+            if moved is not None:  # the routes changed after it was filed
+                await give_back(self._spool, moved)
+                self._wake.set()
+                return courier
             try:
                 courier = courier or self._couriers(lane.key)
                 report = await courier.deliver(claim)
             except Exception as error:
-                _complain(f"delivery of {claim.message.id} broke off", error)
+                complain(f"delivery of {claim.message.id} broke off", error)
             await self._settle(lane, claim, put_off(claim) if report is None else report)
         except ClaimLost as error:
-            _complain(f"{claim.message.id} is not ours any more", error)
+            complain(f"{claim.message.id} is not ours any more", error)
         except Exception as error:
-            _complain(f"{claim.message.id} is held: the end of its attempt could not be recorded", error)
+            complain(f"{claim.message.id} is held: the end of its attempt could not be recorded", error)
             await self._hold(claim)
         return courier
 
@@ -219,7 +249,7 @@ class Dispatcher:
             given_back = self._schedule.failed(lane, settlement.destination)
             await self._record(claim, settlement, report)
             for other in given_back:
-                await self._give_back(other)
+                await give_back(self._spool, other)
             return
         # Only a peer that spoke, or a mailbox that took it, shows that the destination is well.
         spoke = any(outcome.remote or outcome.result is Result.DELIVERED for outcome in report.outcomes)
@@ -228,7 +258,7 @@ class Dispatcher:
             self._start_workers(lane)
         await self._record(claim, settlement, report)
         if was_down:
-            await self._insist(lambda: self._spool.destination_up(lane.key))
+            await insist(lambda: self._spool.destination_up(lane.key))
             self._wake.set()
 
     async def _record(self, claim: Claim, settlement: Settlement, report: Report) -> None:
@@ -250,30 +280,13 @@ class Dispatcher:
         if notices.messages:
             self._wake.set()
 
-    async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Write, however long the store cannot."""
-        while True:
-            try:
-                await write()
-            except SpoolUnavailable:
-                await asyncio.sleep(RECORD_RETRY_SECONDS)
-            else:
-                return
-
-    async def _give_back(self, claim: Claim) -> None:
-        steps = [waiting_again(recipient) for recipient in claim.recipients]
-        try:
-            await self._insist(lambda: self._spool.record(claim.message.id, steps, ()))
-        except ClaimLost as error:
-            _complain(f"{claim.message.id} is not ours any more", error)
-
     async def _hold(self, claim: Claim) -> None:
         """Our own bug: nobody knows what became of it, so it is neither repeated nor lost, but shown."""
         held = held_back(claim, self._clock())
         try:
-            await self._insist(lambda: self._spool.record(claim.message.id, held.steps, (held.journal,)))
+            await insist(lambda: self._spool.record(claim.message.id, held.steps, (held.journal,)))
         except Exception as error:
-            _complain(f"{claim.message.id} could not be held", error)
+            complain(f"{claim.message.id} could not be held", error)
             return
         for event in held.events:
             self._emit(event)
@@ -302,7 +315,7 @@ class Dispatcher:
             except (SpoolUnavailable, AccountsUnavailable):
                 await asyncio.sleep(RECORD_RETRY_SECONDS)
             except Exception as error:
-                _complain("dispatch broke off, and goes on", error)
+                complain("dispatch broke off, and goes on", error)
                 await asyncio.sleep(RECORD_RETRY_SECONDS)
 
     def _notice_changes(self) -> bool:
@@ -327,35 +340,17 @@ class Dispatcher:
         for claim in claims:
             destination = claim.recipients[0].destination
             counts[destination] = counts.get(destination, 0) + len(claim.recipients)
-            elsewhere = self._rerouted(claim)
+            elsewhere = rerouted(claim, self.destination)
             if elsewhere is None:
                 self.offer(claim)
             else:
                 moved.append(elsewhere)
         for claim in moved:
-            await self._give_back(claim)
+            await give_back(self._spool, claim)
         for lane in self._schedule.lanes():
             # Of those that were not asked about because they have enough, nobody knows: they are asked about later.
             lane.more = lane.crowded if lane.key in full else counts.get(lane.key, 0) >= per_destination
         return bool(moved) or len(claims) >= room
-
-    def _rerouted(self, claim: Claim) -> Claim | None:
-        """The claim under the routes of today, where they are not those under which it waits; else None.
-
-        It goes back to the spool under its new destination before anybody tries it: what is known of that destination
-        (it may be down) must hold for it too.
-        """
-        choose = self.destination
-        if choose is None:
-            return None
-        sender = claim.message.sender.reverse_path
-        today = tuple(
-            recipient
-            if is_held(recipient.destination) or (key := choose(recipient.address, sender)) == recipient.destination
-            else replace(recipient, destination=key)
-            for recipient in claim.recipients
-        )
-        return None if today == claim.recipients else Claim(claim.message, today, claim.content)
 
     async def _sleep(self) -> None:
         now = self._clock()
@@ -381,13 +376,17 @@ class Dispatcher:
             self._wake.set()
 
 
+async def _close(courier: Courier | None) -> None:
+    try:
+        if courier is not None:
+            await courier.finish()
+    except Exception as error:
+        complain("a connection could not be closed", error)
+
+
 def _wake(waiter: asyncio.Future[bool], come: bool) -> bool:
     """Wake a worker that rests; False when it is awake already."""
     if waiter.done():
         return False
     waiter.set_result(come)
     return True
-
-
-def _complain(what: str, error: Exception) -> None:
-    asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})

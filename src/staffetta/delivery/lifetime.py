@@ -54,6 +54,11 @@ class Lifetimes:
         self._failures = failures
         self._left: list[Claim] = []
 
+    def adopt(self, notifier: Notifier, retry: RetrySettings) -> None:
+        """Other lifetimes hold from the next look on."""
+        self._notifier = notifier
+        self._retry = retry
+
     async def sweep(self, now: float) -> list[Event]:
         """One look; the events of what was recorded. Raises SpoolUnavailable. What cannot be ended or told about now is
         given back and found again by a later look."""

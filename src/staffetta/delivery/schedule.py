@@ -9,6 +9,7 @@ a destination that is down holds nothing: its messages wait in the spool, not he
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from staffetta.delivery.settings import DeliverySettings
@@ -194,6 +195,22 @@ class Schedule:
     def reconsider(self) -> None:
         """An operator changed something: ask the spool again about destinations that are down; it knows."""
         for lane in self._lanes.values():
+            lane.not_before = 0.0
+
+    def adopt(self, limits: Callable[[str], tuple[int, float]]) -> None:
+        """Other limits hold: connections at most (0: the default) and transactions a second, by destination."""
+        for lane in self._lanes.values():
+            connections, rate = limits(lane.key)
+            if rate != lane.rate:
+                lane.next_slot = 0.0
+            lane.connections, lane.rate = connections or self._settings.connections, rate
+
+    def forgive(self, destination: str) -> None:
+        """The way to a destination changed: what was found out about it says nothing any more."""
+        lane = self._lanes.get(destination)
+        if lane is not None:
+            lane.proven = False
+            lane.failures = 0
             lane.not_before = 0.0
 
     def forget_idle(self, now: float) -> None:
