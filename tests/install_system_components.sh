@@ -1,7 +1,10 @@
 #!/bin/sh
-# Installs, where apt can, the real servers and clients that tests use. Without apt or root it says so and goes on:
-# a test whose component is missing is then skipped with its reason (and fails where CI=true).
+# Installs, where apt can, the real servers and clients that tests use. Without apt, root or a network it says so and
+# goes on: a test whose component is missing is then skipped with its reason (and fails where CI=true).
+# Nothing that is installed is removed, and no server is started: tests start their own, on loopback.
 set -u
+peers="$(dirname "$0")/../.venv/peers" # what is not installed but unpacked; `make clean` removes it
+nodemailer=8.0.9
 packages=""
 need() { # need COMMAND PACKAGE
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || packages="$packages $2"
@@ -11,16 +14,86 @@ need smtp-sink postfix
 need swaks swaks
 need curl curl
 need openssl openssl
-# swaks needs it for TLS, Postfix for logging in as a client: no command tells whether they are there.
+need msmtp msmtp
+need mutt mutt
+need s-nail s-nail
+need git git
+need mbsync isync
+need fetchmail fetchmail
+need mpop mpop
+need dovecot dovecot-imapd
+need unbound unbound
+need node nodejs
+need npm npm
+
+# No command of its own tells whether these are there: what swaks needs for TLS, Postfix for logging in as a client,
+# git send-email for both; parts of Dovecot; and what Exim is linked with.
+others="libnet-ssleay-perl libsasl2-modules ca-certificates
+    git-email libauthen-sasl-perl libio-socket-ssl-perl libnet-smtp-ssl-perl
+    dovecot-imapd dovecot-pop3d dovecot-lmtpd
+    libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0"
 if command -v dpkg-query >/dev/null 2>&1; then
-    for library in libnet-ssleay-perl libsasl2-modules; do
-        dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q "ok installed" || packages="$packages $library"
+    # shellcheck disable=SC2086  # a list of words
+    present="$(dpkg-query -W -f '${Status} ${Package}\n' $others 2>/dev/null)"
+    for package in $others; do
+        echo "$present" | grep -q "ok installed $package\$" || packages="$packages $package"
     done
 fi
-[ -z "$packages" ] && exit 0
-if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
-    echo "not installed (needs apt and root):$packages" >&2
-    exit 0
+
+# Debian's Postfix and Exim cannot both be installed. One program is all of Exim that tests use.
+exim=yes
+PATH="$PATH:/usr/sbin:/sbin" command -v exim4 >/dev/null 2>&1 || [ -x "$peers/exim4" ] || exim=
+# Exim finds its account by name when it starts.
+[ -n "$exim" ] && id Debian-exim >/dev/null 2>&1 || exim=
+mailer=yes
+grep -q "\"version\": \"$nodemailer\"" "$peers/node_modules/nodemailer/package.json" 2>/dev/null || mailer=
+
+[ -z "$packages" ] && [ -n "$exim" ] && [ -n "$mailer" ] && exit 0
+
+as_root() {
+    command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]
+}
+
+install_packages() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq || echo "no new package lists" >&2
+    # While this file forbids it, packages do not start their servers. One that is there is somebody else's.
+    forbid=/usr/sbin/policy-rc.d
+    if [ ! -e "$forbid" ]; then
+        trap 'rm -f "$forbid"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$forbid"
+        chmod 755 "$forbid"
+    fi
+    set -- -y -qq --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300
+    # shellcheck disable=SC2086  # a list of words
+    apt-get install "$@" $packages </dev/null >/dev/null && return
+    # One of them cannot be had; the others can.
+    for package in $packages; do
+        apt-get install "$@" "$package" </dev/null >/dev/null || echo "not installed: $package" >&2
+    done
+}
+
+unpack_exim() {
+    id Debian-exim >/dev/null 2>&1 ||
+        useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin Debian-exim
+    [ -x "$peers/exim4" ] && return
+    folder="$(mktemp -d)" && chmod 755 "$folder" || return
+    (cd "$folder" && apt-get download -qq exim4-daemon-light >/dev/null 2>&1 && dpkg-deb -x ./*.deb .) &&
+        mkdir -p "$peers" && cp "$folder/usr/sbin/exim4" "$peers/exim4" || echo "not unpacked: exim4-daemon-light" >&2
+    rm -rf "$folder"
+}
+
+install_nodemailer() {
+    mkdir -p "$peers" &&
+        npm install --prefix "$peers" --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --silent \
+            "nodemailer@$nodemailer" </dev/null >/dev/null || echo "not installed: nodemailer $nodemailer" >&2
+}
+
+if as_root; then
+    [ -n "$packages" ] && install_packages
+    [ -z "$exim" ] && unpack_exim
+elif [ -n "$packages" ] || [ -z "$exim" ]; then
+    echo "not installed (needs apt and root):$packages${exim:- exim4-daemon-light}" >&2
 fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages </dev/null >/dev/null
+[ -z "$mailer" ] && command -v npm >/dev/null 2>&1 && install_nodemailer
+exit 0
