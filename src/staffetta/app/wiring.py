@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from staffetta.accounts.directory import Directory
 from staffetta.accounts.login import Logins
 from staffetta.accounts.store import AccountStore
 from staffetta.app.couriers import Couriers
@@ -24,6 +25,7 @@ from staffetta.delivery.attempt import Tools
 from staffetta.delivery.bounce import Notifier
 from staffetta.delivery.dispatch import Dispatcher
 from staffetta.delivery.road import Families, Road
+from staffetta.delivery.rules import Rules
 from staffetta.delivery.settings import DeliverySettings
 from staffetta.delivery.transports.smtp import SessionSettings
 from staffetta.dns.denied import why_denied
@@ -38,6 +40,7 @@ from staffetta.mail.network import NetworkSet, address_number
 from staffetta.net.connect import Connector, ConnectSettings, SocketConnector
 from staffetta.net.contract import Endpoint
 from staffetta.net.tls import ClientContexts, ServerCertificate
+from staffetta.observe.alarms import Alarms
 from staffetta.observe.events import Event
 from staffetta.observe.log import LogSettings
 from staffetta.policy.rate import Connections, LoginFailures, LoginLimits
@@ -86,46 +89,85 @@ class Stores(msgspec.Struct, frozen=True):
     accounts: AccountStore
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """What is made anew from each configuration. Making it may fail; putting it in force (`Parts.adopt`) cannot."""
+
+    config: Config
+    world: World
+    roads: Roads
+    directory: Directory
+    rules: Rules
+    connections: int
+
+
 class Parts:
-    """The parts of one relay."""
+    """The parts of one relay: what lives as long as it does, and what a reload makes anew."""
 
     def __init__(
         self, config: Config, world: World, stores: Stores, emit: Callable[[Event], None], connections: int
     ) -> None:
-        self.world = world
-        self.roads = Roads(config)
-        self.directory = build_directory(config, stores.accounts.exists)
+        self.stores = stores
+        self.emit = emit
         self.identities = IdentitySource(world.random_bytes)
-        retry = _retry(config)
-        notifier = Notifier(stores.spool, config.hostname.ascii, self.identities, self._targets, retry)
-        tools = self._tools(config, stores.spool)
-        couriers = Couriers(config, self.roads, tools, self.directory.owner, world.clock)
-        settings = DeliverySettings(retry)
+        self.alarms = Alarms(world.clock)
+        self._families = Families()
+        plan = self.plan(config, world, connections)
+        self.world, self.roads, self.directory = world, plan.roads, plan.directory
+        rules = plan.rules
+        settings = DeliverySettings(rules.retry)
         self.dispatcher = Dispatcher(
-            stores.spool, settings, couriers.courier, notifier, emit, clock=world.clock, random=world.random
+            stores.spool, settings, rules.couriers, rules.notifier, emit, clock=world.clock, random=world.random
         )
-        self.dispatcher.limits = self.roads.limits
-        self.dispatcher.destination = self.roads.destination
-        limits = LoginLimits(config.limits.login_failures)
-        self.house = House(
+        self.dispatcher.adopt(rules)
+        self.house = self._house(plan)
+
+    def plan(self, config: Config, world: World, connections: int) -> Plan:
+        """Everything that a configuration decides, made and not yet in force."""
+        roads = Roads(config)
+        directory = build_directory(config, self.stores.accounts.exists)
+        retry = _retry(config)
+        spool = self.stores.spool
+        notifier = Notifier(spool, config.hostname.ascii, self.identities, self._targets, retry)
+        couriers = Couriers(config, roads, self._tools(config, world), directory.owner, world.clock)
+        rules = Rules(retry, couriers.courier, notifier, roads.limits, roads.destination)
+        return Plan(config, world, roads, directory, rules, connections)
+
+    def adopt(self, plan: Plan) -> None:
+        """Put a plan in force: sessions see it from their next command on, delivery from its next attempt on.
+
+        What lives on lives on: who is connected, failed logins, refusals that are being written, claims at hand."""
+        house = self._house(plan, self.house)
+        self.world, self.roads, self.directory = plan.world, plan.roads, plan.directory
+        for name in House.__struct_fields__:
+            setattr(self.house, name, getattr(house, name))
+        limits = plan.config.limits
+        self.house.connections.adopt(plan.connections, limits.connections_per_client)
+        self.house.login_failures.adopt(LoginLimits(limits.login_failures))
+        self.dispatcher.adopt(plan.rules)
+
+    def _house(self, plan: Plan, before: House | None = None) -> House:
+        """What sessions use; of the house `before` a reload what lives on is taken over."""
+        config, world, stores = plan.config, plan.world, self.stores
+        limits = config.limits
+        return House(
             spool=stores.spool,
-            directory=self.directory,
-            logins=Logins(stores.accounts),
-            destination=self.roads.destination,
-            outlet=self.dispatcher,
+            directory=plan.directory,
+            logins=before.logins if before else Logins(stores.accounts),
+            destination=plan.roads.destination,
+            outlet=before.outlet if before else self.dispatcher,
             identities=self.identities,
-            refusals=RefusalJournal(stores.spool),
-            connections=Connections(connections, config.limits.connections_per_client),
-            login_failures=LoginFailures(limits),
-            emit=emit,
+            refusals=before.refusals if before else RefusalJournal(stores.spool),
+            connections=before.connections if before else Connections(plan.connections, limits.connections_per_client),
+            login_failures=before.login_failures if before else LoginFailures(LoginLimits(limits.login_failures)),
+            emit=self.emit,
             report=_report,
             clock=world.clock,
             monotonic=world.monotonic,
             random_bytes=world.random_bytes,
             spawn=asyncio.get_running_loop().create_task,
             hostname=config.hostname.ascii,
-            sessions=set(),
-            tasks=set(),
+            sessions=before.sessions if before else set(),
+            tasks=before.tasks if before else set(),
         )
 
     def _targets(self, mailbox: Mailbox) -> Sequence[tuple[Mailbox, str]]:
@@ -138,18 +180,18 @@ class Parts:
             for target in resolution.targets
         ]
 
-    def _tools(self, config: Config, spool: Spool) -> Tools:
+    def _tools(self, config: Config, world: World) -> Tools:
         allow = NetworkSet(config.outbound.allow)
         contexts = ClientContexts()
         return Tools(
-            spool,
-            self.world.resolver,
-            self.world.connector,
+            self.stores.spool,
+            world.resolver,
+            world.connector,
             lambda address: why_denied(address, allow),
             OwnIdentity(frozenset({config.hostname.ascii})),
             _own_doors(config),
-            self.world.random.shuffle,
-            Families(),
+            world.random.shuffle,
+            self._families,
             session_settings(config, contexts),
         )
 

@@ -84,6 +84,10 @@ class LoginFailures:
         self._pairs: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
 
+    def adopt(self, limits: LoginLimits) -> None:
+        """Other limits hold from now on; what was counted stays."""
+        self._limits = limits
+
     def judge(self, client: str, account: str, now: float) -> Refusal | None:
         """May `client` (an IP address) log in as `account` ("" when not known yet)? None: yes."""
         network = client_network(client)
@@ -150,6 +154,11 @@ class Connections:
         self.most_per_client = most_per_client
         self.open = 0
         self._per_network: dict[str, int] = {}
+
+    def adopt(self, most: int, most_per_client: int) -> None:
+        """Other limits hold for whoever comes from now on."""
+        self.most = most
+        self.most_per_client = most_per_client
 
     def enter(self, client: str) -> Refusal | None:
         """Count a connection of `client` (an IP address), or say why there is no room for it; then it is not counted
