@@ -15,6 +15,9 @@ from staffetta.cli.output import Stop, say
 if TYPE_CHECKING:
     from staffetta.config.load import Loaded, Problems
 
+FILE_VARIABLE: Final = "STAFFETTA_CONFIG"
+"""Names the file where -c does not."""
+
 DEFAULT_FILES: Final = (Path("staffetta.toml"), Path("/etc/staffetta/staffetta.toml"))
 """Where the configuration is looked for, in this order."""
 
@@ -31,7 +34,7 @@ def config_option(function: Command) -> Command:
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
         callback=_remembered,
-        help="The configuration; else ./staffetta.toml, then /etc/staffetta/staffetta.toml.",
+        help="The configuration; else $STAFFETTA_CONFIG, ./staffetta.toml, then /etc/staffetta/staffetta.toml.",
     )(function)
 
 
@@ -41,9 +44,12 @@ def json_option(function: Command) -> Command:
 
 
 def find_file(config: Path | None) -> Path | None:
-    """The file to read: the one that is named, or the first of the defaults that exists; None when none does."""
+    """The file to read: the one that is named here, or in STAFFETTA_CONFIG, or the first of the defaults that exists;
+    None when none does."""
     if config is not None:
         return config
+    if named := os.environ.get(FILE_VARIABLE):
+        return Path(named)
     return next((path for path in DEFAULT_FILES if path.exists()), None)
 
 

@@ -72,6 +72,26 @@ CODES: Final[dict[str, Code]] = {
         'Doors, routes and domains have a name in their header: [listen.mx], [route.office], [domain."example.org"].'
         " A name with a dot stands in quotes, otherwise TOML reads each part as a table of its own.",
     ),
+    "C114": _error(
+        "unknown variable",
+        "Variables that begin with STAFFETTA_ stand for keys of the file: STAFFETTA_LOG_LEVEL is [log] level, and"
+        " STAFFETTA_ROUTE_DEFAULT_VIA is via of [route.default]. Doors and routes are those of the file. Unknown ones"
+        " are errors because a misspelt limit would silently be none.",
+    ),
+    "C115": _error(
+        "variable and its file",
+        "A secret comes from the variable or from the file that its twin with _FILE names. Which of the two would hold"
+        " is a guess, and a changed password would seem to have no effect.",
+    ),
+    "C116": _warning(
+        "quotes in a variable",
+        "Quotes around a value belong to the shell. A file of variables that no shell reads, as for containers and"
+        " service managers, often keeps them, and then they are part of the value.",
+    ),
+    "C117": _warning(
+        "empty variable",
+        "The variable is set to nothing, so the file or the default holds, as if it were not set.",
+    ),
     "C201": _error(
         "login without TLS",
         "A password that travels in clear belongs to everybody on the way. Login is offered under TLS only: set tls, or"

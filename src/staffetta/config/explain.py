@@ -8,7 +8,9 @@ from staffetta.config.toml import toml_key
 
 
 def origin(setting: Setting, file: str) -> str:
-    """`staffetta.toml:12`, `default`, or `default (why)`."""
+    """`staffetta.toml:12`, `environment STAFFETTA_LOG_LEVEL`, `default`, or `default (why)`."""
+    if setting.variable:
+        return f"environment {setting.variable}"
     if setting.line:
         return f"{file}:{setting.line}" + (f" ({setting.why})" if setting.why else "")
     return f"default ({setting.why})" if setting.why else "default"

@@ -18,6 +18,7 @@ import msgspec
 from staffetta.config.build import build
 from staffetta.config.checks import check
 from staffetta.config.codes import CODES
+from staffetta.config.environment import overlay
 from staffetta.config.positions import positions
 from staffetta.config.problems import Problem
 from staffetta.config.reader import Reader, Setting
@@ -88,6 +89,7 @@ def load(
 
 def _judge(reader: Reader, data: bytes, machine_name: str, now: float | None) -> Loaded | Problems:
     document = parse(reader)
+    overlay(reader, {} if document is None else document)
     if document is not None:
         config = build(reader, document, machine_name)
         check(reader, config, now)

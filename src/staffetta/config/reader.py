@@ -27,13 +27,14 @@ _COVER: Final = '"***"'
 class Setting(msgspec.Struct, frozen=True, gc=False):
     """One effective value: its path, TOML text (empty: not set), and the line of the file; 0: a default.
 
-    `why` says how a default came about that is not the same everywhere.
+    `why` says how a default came about that is not the same everywhere, `variable` where it is not the file's.
     """
 
     path: Path
     text: str
     line: int = 0
     why: str = ""
+    variable: str = ""
 
 
 class Reader:
@@ -50,9 +51,15 @@ class Reader:
         self.readable_by_others = False
         self.spelling: dict[Domain, str] = {}
         """How each local domain is written in its header."""
+        self.variables: dict[Path, str] = {}
+        """Keys whose value is one of the environment, and the variable's name."""
 
     def report(self, code: str, path: Path, message: str, cure: str = "", near: str = "", *, at: str = "value") -> None:
         """Note a problem. `at` is what the caret marks: `value`, `key`, or `line` for no caret."""
+        variable = self._variable(path)
+        if variable:
+            self.report_variable(code, variable, message, cure.replace('"', ""), near)
+            return
         span = self.index.key(path) if at == "key" else self.index.value(path)
         if at == "line":
             span = self.index.key(path)
@@ -68,6 +75,12 @@ class Reader:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def report_variable(self, code: str, variable: str, message: str, cure: str = "", near: str = "") -> None:
+        """Note a problem in a variable of the environment, whose name is its place."""
+        problem = Problem(code, CODES[code].level, printable(variable), 0, 0, 0, message, cure, near)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     def report_file(self, code: str, message: str, cure: str = "") -> None:
         """Note a problem that has no line."""
         self.problems.append(Problem(code, CODES[code].level, self.file, 0, 0, 0, message, cure))
@@ -77,11 +90,13 @@ class Reader:
         return path not in self.broken
 
     def written(self, *path: str | int) -> bool:
-        """True when the key at `path` stands in the file."""
-        return path in self.index.keys
+        """True when the key at `path` stands in the file or the environment, or a key below it does."""
+        return path in self.index.keys or any(known[: len(path)] == path for known in self.variables)
 
     def line_of(self, path: Path) -> int:
-        """The line of a key, 0 when it is not written."""
+        """The line of a key, 0 when it is not written, or is a variable's."""
+        if path in self.variables:
+            return 0
         span = self.index.keys.get(path)
         return self.index.place(span).line if span else 0
 
@@ -91,7 +106,16 @@ class Reader:
 
     def set(self, path: Path, text: str, why: str = "") -> None:
         """Note an effective value."""
-        self.settings[path] = Setting(path, text, self.line_of(path), why)
+        self.settings[path] = Setting(path, text, self.line_of(path), why, self.variables.get(path, ""))
+
+    def _variable(self, path: Path) -> str:
+        """The variable that gave the value at `path`, the list it is an element of, or a table not in the file."""
+        for place, variable in self.variables.items():
+            if path[: len(place)] == place:
+                return variable
+            if place[: len(path)] == path and path not in self.index.keys:
+                return variable
+        return ""
 
     @property
     def failed(self) -> bool:

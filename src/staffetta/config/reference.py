@@ -21,6 +21,12 @@ def _introduction() -> Iterator[str]:
     yield 'One TOML file. Paths are relative to it. Durations `"30s"` `"5m"` `"4h"` `"5d"`, sizes `"64KiB"`'
     yield '`"25MiB"`, rates `"80/s"` `"500/h"`, networks `"192.0.2.0/24"` or `"192.0.2.10-192.0.2.20"`. A secret is'
     yield '`"file:PATH"`, `"env:NAME"` or the text itself. `staffetta config check` reports every mistake at once.'
+    yield ""
+    yield "A variable of the environment holds over the file. `STAFFETTA_HOSTNAME` is `hostname`, `STAFFETTA_LOG_LEVEL`"
+    yield "is `[log] level`, `STAFFETTA_LISTEN_OFFICE_TRUST` is `trust` of a door `[listen.office]` that is in the file,"
+    yield "and `STAFFETTA_ROUTE_DEFAULT_VIA` is `via` of `[route.default]`. Lists are separated by commas or blanks. A"
+    yield "secret may come from the file that its twin names: `STAFFETTA_ROUTE_DEFAULT_PASSWORD_FILE`. Domains and block"
+    yield "lists are in the file only. `STAFFETTA_CONFIG` names the file itself. Unknown variables are errors."
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -28,7 +28,7 @@ def read_secret(reader: Reader, path: Path, text: str) -> Secret | None:
         return _from_file(reader, path, text[len("file:") :])
     if text.startswith("env:"):
         return _from_environment(reader, path, text[len("env:") :])
-    if reader.readable_by_others:
+    if reader.readable_by_others and path not in reader.variables:
         message = f"{label(path)} stands in a file that others can read"
         reader.report("C309", path, message, f'chmod 600 {reader.file}, or write "file:PATH"')
     if _looks_like_path(reader, text):
