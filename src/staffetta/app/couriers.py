@@ -34,8 +34,9 @@ class Couriers:
         self._tools = tools
         self._maildirs: dict[str, Maildir] = {}
         self._counter = itertools.count(1)
-        self._mailboxes = MailboxTools(tools.spool, self._maildir, owner, clock)
-        self._held = MailboxTools(tools.spool, self._held_maildir, owner, clock)
+        junk = config.checks.junk
+        self._mailboxes = MailboxTools(tools.spool, self._maildir, owner, clock, junk_folder=junk)
+        self._held = MailboxTools(tools.spool, self._held_maildir, owner, clock, junk_folder=junk)
 
     def courier(self, destination: str) -> Courier:
         """The courier of a destination."""

@@ -15,7 +15,7 @@ from staffetta.delivery.courier import Report, Try
 from staffetta.mail.address import NullPath
 from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.mail.reply import reply as make_reply
-from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, Hold, encode, moment
+from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, Hold, Junk, encode, moment
 from staffetta.policy.retry import GiveUp, RetrySettings, after, wait_seconds
 from staffetta.spool.contract import Claim, DestinationState, JournalEntry, State, Step, WaitingRecipient
 from staffetta.spool.contract import Final as End
@@ -62,6 +62,9 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
         reply = str(outcome.reply)
         if outcome.result is Result.DELIVERED:
             events.append(Deliver(time=time, id=message.id, recipient=text, reply=reply))
+            why = message.quarantine
+            if why is not None and not outcome.remote:
+                events.append(Junk(time=time, id=message.id, recipient=text, rule=why.rule, reason=why.reason))
             steps.append(Step(recipient.index, End.DELIVERED))
             delivered.append((recipient, outcome))
             continue

@@ -35,6 +35,13 @@ class State(StrEnum):
     """Stopped by an operator until released."""
 
 
+class Quarantine(msgspec.Struct, frozen=True, gc=False):
+    """Why a message goes to the junk folder: the rule that decided, and its reason for people."""
+
+    rule: str
+    reason: str
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One accepted message; its content is stored beside it as chunks.
 
@@ -51,6 +58,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     login: str = ""
     client: str = ""
     hops: int = 0
+    quarantine: Quarantine | None = None
 
 
 class WaitingRecipient(msgspec.Struct, frozen=True, gc=False):

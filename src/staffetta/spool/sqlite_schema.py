@@ -17,7 +17,7 @@ import msgspec
 from staffetta.mail.address import NULL_PATH, Mailbox, ReversePath
 from staffetta.mail.domain import AddressLiteral, Domain, Host
 from staffetta.mail.envelope import Body, Notify, Return, Sender
-from staffetta.spool.contract import Message, State, WaitingRecipient
+from staffetta.spool.contract import Message, Quarantine, State, WaitingRecipient
 
 PAGE_OCTETS: Final = 4096
 """Page size of a new store. Measured with 4 KB messages: one overflow page each, against half-empty larger pages."""
@@ -100,6 +100,7 @@ class _MessageData(msgspec.Struct, array_like=True, gc=False):
     login: str
     client: str
     hops: int
+    quarantine: tuple[str, str] | None = None
 
 
 class _Extra(msgspec.Struct, array_like=True, gc=False):
@@ -119,6 +120,7 @@ def message_row(seq: int, message: Message) -> MessageRow:
     """The row of a message."""
     sender = message.sender
     path = sender.reverse_path
+    why = message.quarantine
     data = _encode(
         _MessageData(
             sender.body,
@@ -131,6 +133,7 @@ def message_row(seq: int, message: Message) -> MessageRow:
             message.login,
             message.client,
             message.hops,
+            None if why is None else (why.rule, why.reason),
         )
     )
     if isinstance(path, Mailbox):
@@ -154,6 +157,7 @@ def message_of(row: MessageRow) -> Message:
         stored.login,
         stored.client,
         stored.hops,
+        None if stored.quarantine is None else Quarantine(*stored.quarantine),
     )
 
 

@@ -93,13 +93,14 @@ class Gatherer:
 
 class MailboxTools(msgspec.Struct, frozen=True):
     """What delivery into mailboxes needs. `maildir` gives the mailboxes that an owner's is among; `owner` says whose
-    mailbox an address (with its sub-address) is."""
+    mailbox an address (with its sub-address) is; `junk_folder` takes what was quarantined."""
 
     spool: Spool
     maildir: Callable[[Mailbox], MailboxStore]
     owner: Callable[[Mailbox], Mailbox]
     clock: Callable[[], float]
     gatherer: Gatherer = msgspec.field(default_factory=Gatherer)
+    junk_folder: str = "Junk"
 
 
 class MailboxCourier:
@@ -151,16 +152,19 @@ class MailboxCourier:
         tools = self._tools
         owner = tools.owner(address)
         head = return_path(claim.message.sender.reverse_path) + delivered_to(address)
-        local_part = owner.local_part
+        folder = "" if claim.message.quarantine is None else tools.junk_folder
+        letter = Letter(
+            owner.local_part, (head,) if claim.content is None else (head, claim.content), tools.clock(), folder
+        )
         if claim.content is not None:
-            letter = Letter(local_part, (head, claim.content), tools.clock())
             return outcome_of(await tools.gatherer.put(tools.maildir(owner), letter))
-        return outcome_of(await self._stream(tools.maildir(owner), local_part, head, claim.message.id))
+        return outcome_of(await self._stream(tools.maildir(owner), letter, claim.message.id))
 
-    async def _stream(self, store: MailboxStore, local_part: str, head: bytes, message_id: str) -> str:
-        writing = await asyncio.to_thread(store.begin, local_part, self._tools.clock())
+    async def _stream(self, store: MailboxStore, letter: Letter, message_id: str) -> str:
+        writing = await asyncio.to_thread(store.begin, letter.local_part, letter.now, letter.folder)
         try:
-            await _to_its_end(writing.write, head)
+            for piece in letter.pieces:
+                await _to_its_end(writing.write, piece)
             async for chunk in self._tools.spool.content(message_id):
                 await _to_its_end(writing.write, chunk)
             return await _to_its_end(writing.finish)
