@@ -8,10 +8,12 @@ TLS 1.2 up (RFC 9325), but for doors that are `legacy` (RFC 8996 notwithstanding
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,12 @@ TICKET_KEY_SECONDS: Final = 12 * 3600.0
 TRUST_SECONDS: Final = 3600.0
 """How long a client context, and so its view of the trusted authorities, lives."""
 
+LARGEST_OCTETS: Final = 1 << 20
+"""How much of a certificate or key file is read."""
+
+_Files = tuple[bytes, bytes]
+"""Certificate and key."""
+
 _Signature = tuple[tuple[int, int, int], ...]
 
 
@@ -34,8 +42,9 @@ class CertificateFault(Exception):
 class ServerCertificate:
     """Certificate and key files, and the context of each listener that shows them.
 
-    Raises CertificateFault when the files are not usable at the start. Later faults are given to `report` once each,
-    and `fault` holds the one that lasts.
+    Both files are kept in memory as they were read: a relay that has given up root may not be able to read its key
+    again, and still needs contexts. Raises CertificateFault when the files are not usable at the start. Later faults
+    are given to `report` once each, and `fault` holds the one that lasts.
     """
 
     def __init__(
@@ -52,10 +61,16 @@ class ServerCertificate:
         self._report = report
         self._clock = clock
         self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
-        self._signature = self._look()
+        self._tried = self._used = self._look()
+        self._files = self._read()
         self._check_at = clock() + CHECK_SECONDS
         self._renew_at = clock() + TICKET_KEY_SECONDS
-        self._build(legacy=False)
+        self._build(self._files, legacy=False)
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate file that is in use."""
+        return self._files[0]
 
     def context(self, listener: str, *, legacy: bool = False) -> ssl.SSLContext:
         """The context for a new connection at `listener`."""
@@ -63,37 +78,43 @@ class ServerCertificate:
             self.check()
         context = self._contexts.get((listener, legacy))
         if context is None:
-            context = self._contexts[listener, legacy] = self._build(legacy=legacy)
+            context = self._contexts[listener, legacy] = self._build(self._files, legacy=legacy)
         return context
 
     def check(self) -> bool:
         """Look at the files now. True when they changed and are in use."""
         now = self._clock()
         self._check_at = now + CHECK_SECONDS
+        changed = False
         try:
-            signature = self._look()
+            changed = self._take_changes()
         except CertificateFault as fault:
-            self._say(str(fault))
-            return False
-        changed = signature != self._signature
-        if not changed and now < self._renew_at:
-            return False
-        self._signature = signature
-        try:
-            fresh = {name: self._build(legacy=name[1]) for name in self._contexts} or self._build(legacy=False)
-        except CertificateFault as fault:
-            self._say(str(fault))
-            return False
-        if isinstance(fresh, dict):
-            self._contexts = fresh
-        self._renew_at = now + TICKET_KEY_SECONDS
-        self.fault = None
+            if str(fault) != self.fault and self._report is not None:
+                self._report(str(fault))
+            self.fault = str(fault)
+        if not changed and now >= self._renew_at:
+            self._renew(self._files)
         return changed
 
-    def _say(self, fault: str) -> None:
-        if fault != self.fault and self._report is not None:
-            self._report(fault)
-        self.fault = fault
+    def _take_changes(self) -> bool:
+        """True when the files changed and are in use now. Raises CertificateFault for new ones that cannot be used."""
+        signature = self._look()
+        if signature == self._used:
+            self.fault = None
+            return False
+        if signature == self._tried and self.fault is not None:
+            return False
+        self._tried = signature
+        files = self._read()
+        self._renew(files)
+        self._files, self._used, self.fault = files, signature, None
+        return True
+
+    def _renew(self, files: _Files) -> None:
+        """New contexts, with new ticket keys. Raises CertificateFault; then the old ones stay."""
+        self._build(files, legacy=False)
+        self._contexts = {name: self._build(files, legacy=name[1]) for name in self._contexts}
+        self._renew_at = self._clock() + TICKET_KEY_SECONDS
 
     def _look(self) -> _Signature:
         found = []
@@ -105,7 +126,17 @@ class ServerCertificate:
             found.append((status.st_mtime_ns, status.st_ino, status.st_size))
         return tuple(found)
 
-    def _build(self, *, legacy: bool) -> ssl.SSLContext:
+    def _read(self) -> _Files:
+        found = []
+        for path in (self.certificate, self.key):
+            try:
+                with path.open("rb") as stream:
+                    found.append(stream.read(LARGEST_OCTETS))
+            except OSError as error:
+                raise CertificateFault(f"{path}: {error.strerror or error}") from error
+        return found[0], found[1]
+
+    def _build(self, files: _Files, *, legacy: bool) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if legacy:
             context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
@@ -116,12 +147,30 @@ class ServerCertificate:
         context.num_tickets = 1
         context.sni_callback = _note_server_name
         try:
-            context.load_cert_chain(self.certificate, self.key, password=_refuse_password)
+            with _as_file(files[0]) as certificate, _as_file(files[1]) as key:
+                context.load_cert_chain(certificate, key, password=_refuse_password)
         except ssl.SSLError as error:
             raise CertificateFault(f"{self.certificate} with {self.key}: {_words(error)}") from error
         except OSError as error:
-            raise CertificateFault(f"{error.filename or self.certificate}: {error.strerror or error}") from error
+            raise CertificateFault(f"{self.key}: {error.strerror or error}") from error
         return context
+
+
+@contextlib.contextmanager
+def _as_file(data: bytes) -> Iterator[str]:
+    """A path under which the ssl module, which loads from files only, finds `data`; it touches no disk where it can."""
+    if not os.path.isdir("/proc/self/fd"):  # a system without; then it has to touch one
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            yield file.name
+        return
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 class ClientContexts:

@@ -214,3 +214,54 @@ def test_a_server_name_from_outside_is_kept_only_if_printable(server: ssl.SSLCon
     except TlsFailed:
         return
     assert far.facts(server_side=True, server_name=None).server_name == ""
+
+
+def test_a_key_that_cannot_be_read_again_still_makes_contexts(
+    own: tuple[Authority, Issued], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that gave up root: contexts of further doors and new ticket keys come from what was read before."""
+    authority, issued = own
+    clock = Clock()
+    told: list[str] = []
+    store = ServerCertificate(issued.certificate, issued.key, clock=clock, report=told.append)
+
+    def forbidden(_: Path, *__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    first = store.context("submission")
+    clock.now += TICKET_KEY_SECONDS
+    assert store.context("submission") is not first
+    assert told == []
+    assert store.fault is None
+    os.utime(issued.key, (1, 1))
+    for _ in range(3):
+        clock.now += CHECK_SECONDS
+        store.context("submission")
+    assert told == [f"{issued.certificate}: Permission denied"]
+    monkeypatch.undo()
+    authority.issue(NAME, stem="own")
+    clock.now += CHECK_SECONDS
+    assert store.check()
+    assert store.fault is None
+    assert store.pem == issued.certificate.read_bytes()
+
+
+def test_files_that_are_back_are_no_fault_any_more(own: tuple[Authority, Issued]) -> None:
+    _, issued = own
+    clock = Clock()
+    store = ServerCertificate(issued.certificate, issued.key, clock=clock)
+    aside = issued.key.with_suffix(".aside")
+    issued.key.rename(aside)
+    store.check()
+    assert store.fault is not None
+    aside.rename(issued.key)
+    store.check()
+    assert store.fault is None
+
+
+def test_where_there_is_no_proc_a_file_is_used(own: tuple[Authority, Issued], monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, issued = own
+    monkeypatch.setattr(os.path, "isdir", lambda _: False)
+    context = ServerCertificate(issued.certificate, issued.key).context("mx")
+    shake(context, ClientContexts().verified(authority.ca))
