@@ -15,9 +15,6 @@ from staffetta.cli.output import Stop, say
 if TYPE_CHECKING:
     from staffetta.config.load import Loaded, Problems
 
-FILE_VARIABLE: Final = "STAFFETTA_CONFIG"
-"""Names the file where -c does not."""
-
 DEFAULT_FILES: Final = (Path("staffetta.toml"), Path("/etc/staffetta/staffetta.toml"))
 """Where the configuration is looked for, in this order."""
 
@@ -48,6 +45,8 @@ def find_file(config: Path | None) -> Path | None:
     None when none does."""
     if config is not None:
         return config
+    from staffetta.config.environment import FILE_VARIABLE  # noqa: PLC0415
+
     if named := os.environ.get(FILE_VARIABLE):
         return Path(named)
     return next((path for path in DEFAULT_FILES if path.exists()), None)

@@ -23,10 +23,10 @@ def _introduction() -> Iterator[str]:
     yield '`"file:PATH"`, `"env:NAME"` or the text itself. `staffetta config check` reports every mistake at once.'
     yield ""
     yield "A variable of the environment holds over the file. `STAFFETTA_HOSTNAME` is `hostname`, `STAFFETTA_LOG_LEVEL`"
-    yield "is `[log] level`, `STAFFETTA_LISTEN_OFFICE_TRUST` is `trust` of a door `[listen.office]` that is in the file,"
+    yield "is `[log] level`, `STAFFETTA_LISTEN_OFFICE_TRUST` is `trust` of a door `[listen.office]` that the file has,"
     yield "and `STAFFETTA_ROUTE_DEFAULT_VIA` is `via` of `[route.default]`. Lists are separated by commas or blanks. A"
-    yield "secret may come from the file that its twin names: `STAFFETTA_ROUTE_DEFAULT_PASSWORD_FILE`. Domains and block"
-    yield "lists are in the file only. `STAFFETTA_CONFIG` names the file itself. Unknown variables are errors."
+    yield "secret may come from the file that its twin names: `STAFFETTA_ROUTE_DEFAULT_PASSWORD_FILE`. Domains and"
+    yield "block lists are in the file only. `STAFFETTA_CONFIG` names the file itself. Unknown variables are errors."
 
 
 def _table(table: Table) -> Iterator[str]:
