@@ -17,6 +17,7 @@ from staffetta.mail.domain import Domain, Host
 from staffetta.policy.alignment import Rights
 from staffetta.policy.relay import Place
 from staffetta.policy.route import held_key, local_key
+from staffetta.policy.srs import looks_rewritten
 
 ALIAS_DEPTH: Final = 16
 """How deep aliases may lead to aliases."""
@@ -66,6 +67,9 @@ class Resolution(msgspec.Struct, frozen=True):
     missing: tuple[Mailbox, ...] = ()
 
 
+RETURNING: Final = "returning_bounce"
+"""The rule of a resolution that a rewritten sender of ours led to: it is for bounces, and nothing else."""
+
 OUTSIDE: Final = Resolution(Place.OUTSIDE, (), "outside")
 UNKNOWN: Final = Resolution(Place.UNKNOWN, (), "unknown")
 
@@ -92,10 +96,10 @@ class Directory:
 
     `postmaster` gets what is for a role of a local domain that nobody has; None: a mailbox `postmaster` of that domain
     under the data directory. The first domain answers for `<postmaster>` without a domain; without any domain,
-    `hostname` does.
+    `hostname` does. `returning` says for whom a bounce to a rewritten sender of ours is (policy/srs), None for others.
     """
 
-    __slots__ = ("_domains", "_has_account", "_hostname", "_keys", "_parents", "_postmaster")
+    __slots__ = ("_domains", "_has_account", "_hostname", "_keys", "_parents", "_postmaster", "_returning")
 
     def __init__(
         self,
@@ -103,7 +107,9 @@ class Directory:
         has_account: Callable[[Mailbox], bool],
         postmaster: Mailbox | None = None,
         hostname: Domain | None = None,
+        returning: Callable[[str], Mailbox | None] = lambda local_part: None,
     ) -> None:
+        self._returning = returning
         self._domains: dict[Host, LocalDomain] = {domain.name: domain for domain in domains}
         self._keys = {name: local_key(name) for name in self._domains}
         self._has_account = has_account
@@ -126,6 +132,9 @@ class Directory:
         if not domain.aliases and self._has_account(Mailbox(local, domain.name)):
             return Resolution(Place.LOCAL, (Target(path, self._keys[domain.name]),), "account")
         walk = _Walk()
+        if looks_rewritten(local) and (sender := self._returning(path.local_part)) is not None:
+            self._follow(sender, walk, 0)
+            return Resolution(Place.LOCAL, tuple(walk.targets.values()), RETURNING) if walk.targets else UNKNOWN
         rule = self._expand(path, local, domain, walk, 0)
         if not walk.targets:
             return UNKNOWN if not walk.missing else Resolution(Place.UNKNOWN, (), "unknown", tuple(walk.missing))

@@ -9,7 +9,11 @@ from staffetta.config.schema import Config, Recipients
 from staffetta.mail.address import Mailbox, fold_local_part
 
 
-def build_directory(config: Config, has_account: Callable[[Mailbox], bool]) -> Directory:
+def build_directory(
+    config: Config,
+    has_account: Callable[[Mailbox], bool],
+    returning: Callable[[str], Mailbox | None] = lambda local_part: None,
+) -> Directory:
     """Who exists, by this configuration and the store."""
     domains = [
         LocalDomain(
@@ -21,4 +25,4 @@ def build_directory(config: Config, has_account: Callable[[Mailbox], bool]) -> D
         )
         for domain in config.domains
     ]
-    return Directory(domains, has_account, config.postmaster, config.hostname)
+    return Directory(domains, has_account, config.postmaster, config.hostname, returning)

@@ -19,6 +19,7 @@ from staffetta.accounts.login import Logins
 from staffetta.accounts.store import AccountStore
 from staffetta.app.couriers import Couriers
 from staffetta.app.directory import build_directory
+from staffetta.app.forwarding import Forwarder, forwarding_of
 from staffetta.app.roads import Roads
 from staffetta.config.schema import Config
 from staffetta.delivery.attempt import Tools
@@ -124,11 +125,17 @@ class Parts:
     def plan(self, config: Config, world: World, connections: int) -> Plan:
         """Everything that a configuration decides, made and not yet in force."""
         roads = Roads(config)
-        directory = build_directory(config, self.stores.accounts.exists)
+        forwarding = forwarding_of(self.stores.accounts.secret)
+        directory = build_directory(
+            config,
+            self.stores.accounts.exists,
+            lambda local_part: forwarding.backward(local_part, world.clock()),
+        )
         retry = _retry(config)
         spool = self.stores.spool
         notifier = Notifier(spool, config.hostname.ascii, self.identities, self._targets, retry)
-        couriers = Couriers(config, roads, self._tools(config, world), directory.owner, world.clock)
+        tools = self._tools(config, world, Forwarder(forwarding, directory, world.clock))
+        couriers = Couriers(config, roads, tools, directory.owner, world.clock)
         rules = Rules(retry, couriers.courier, notifier, roads.limits, roads.destination)
         return Plan(config, world, roads, directory, rules, connections)
 
@@ -180,7 +187,7 @@ class Parts:
             for target in resolution.targets
         ]
 
-    def _tools(self, config: Config, world: World) -> Tools:
+    def _tools(self, config: Config, world: World, forwarder: Forwarder) -> Tools:
         allow = NetworkSet(config.outbound.allow)
         contexts = ClientContexts()
         return Tools(
@@ -193,6 +200,7 @@ class Parts:
             world.random.shuffle,
             self._families,
             session_settings(config, contexts),
+            forwarder.sender,
         )
 
 

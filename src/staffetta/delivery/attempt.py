@@ -20,6 +20,7 @@ from staffetta.delivery.transports.lmtp import LmtpSession
 from staffetta.delivery.transports.smtp import Outbound, SessionRefused, SessionSettings, SessionStale, SmtpSession
 from staffetta.dns.mx import LOOKUP_FAILED, LOOP, Nowhere, OwnIdentity, Shuffle, find_addresses, find_hosts
 from staffetta.dns.resolver import Resolver, Unavailable
+from staffetta.mail.address import ReversePath
 from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.mail.reply import Reply, reply
 from staffetta.net.connect import ConnectFailed, Connector
@@ -52,6 +53,8 @@ class Tools(msgspec.Struct, frozen=True):
     shuffle: Shuffle
     families: Families
     session_settings: Callable[[Road, TlsLevel, str], SessionSettings]
+    sender: Callable[[Claim], ReversePath] = lambda claim: claim.message.sender.reverse_path
+    """The envelope sender at the next hop: mail that an alias sends on goes in the alias's name."""
 
 
 class NetworkCourier:
@@ -166,8 +169,13 @@ class NetworkCourier:
         session = self._session
         if session is None:
             raise RuntimeError("no session is open")
-        message_id = claim.message.id
-        outbound = Outbound(claim.message, claim.content, lambda: self._tools.spool.content(message_id))
+        message = claim.message
+        message_id = message.id
+        reverse_path = self._tools.sender(claim)
+        if reverse_path is not message.sender.reverse_path:
+            sender = msgspec.structs.replace(message.sender, reverse_path=reverse_path)
+            message = msgspec.structs.replace(message, sender=sender)
+        outbound = Outbound(message, claim.content, lambda: self._tools.spool.content(message_id))
         try:
             outcomes = await session.send(outbound, claim.recipients)
         except SessionStale:

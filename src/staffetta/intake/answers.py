@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from staffetta.accounts.directory import RETURNING
 from staffetta.accounts.store import AccountsUnavailable
 from staffetta.intake import authentication
 from staffetta.intake.accept import accept, storage_refusal
 from staffetta.intake.judgement import judge_content, judge_sender
 from staffetta.intake.transaction import Transaction
+from staffetta.mail.address import NullPath
 from staffetta.mail.reply import reply
 from staffetta.policy.door import Client
-from staffetta.policy.relay import may_reach, may_send
+from staffetta.policy.relay import ONLY_BOUNCES, may_reach, may_send
 from staffetta.policy.verdict import Refusal
 from staffetta.protocol import events as said
 from staffetta.protocol.server import ServerConnection
@@ -71,6 +73,8 @@ def rcpt_to(session: Session, event: said.RcptTo, core: ServerConnection) -> Non
         session.refuse("rcpt", Refusal(DIRECTORY_DOWN, "accounts", str(error)), recipient=str(path))
         return
     verdict = may_reach(session.door.door, transaction.client, resolution.place)
+    if resolution.rule == RETURNING and not isinstance(transaction.claimed_sender, NullPath):
+        verdict = ONLY_BOUNCES
     if isinstance(verdict, Refusal):
         session.refuse("rcpt", verdict, recipient=str(path))
         return

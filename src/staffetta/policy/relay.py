@@ -52,6 +52,13 @@ UNKNOWN_RECIPIENT: Final = Refusal(
 )
 
 
+ONLY_BOUNCES: Final = Refusal(
+    reply(550, "5.7.1", "this address takes only bounces"),
+    "only_bounces",
+    "the address stands for the sender of forwarded mail, and only a bounce (null sender) may go back to it",
+)
+
+
 def may_send(door: Door, client: Client) -> Verdict:
     """May this client begin a mail transaction? Asked at MAIL, so that no address is looked up for strangers."""
     if door.role is Role.MX:
