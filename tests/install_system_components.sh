@@ -29,7 +29,7 @@ need npm npm
 # No command of its own tells whether these are there: what swaks needs for TLS, Postfix for logging in as a client,
 # git send-email for both; parts of Dovecot; and what Exim is linked with.
 others="libnet-ssleay-perl libsasl2-modules ca-certificates
-    git-email libauthen-sasl-perl libio-socket-ssl-perl libnet-smtp-ssl-perl
+    git-email libmailtools-perl libauthen-sasl-perl libio-socket-ssl-perl libnet-smtp-ssl-perl
     dovecot-imapd dovecot-pop3d dovecot-lmtpd
     libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0"
 if command -v dpkg-query >/dev/null 2>&1; then

@@ -180,6 +180,21 @@ class Daemon:
             self.process.wait()
         assert "Traceback" not in self.log.read_text(errors="replace")
 
+    def letter(self, marker: str, name: str = "ben", domain: str = "home.example") -> bytes:
+        """The one message of a mailbox with these words in it, once it is there."""
+        box = self.folder / "data" / "mail" / domain / name
+        seen: set[Path] = set()
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            files = {file for file in box.glob("new/*") if file not in seen}
+            found = [content for content in (file.read_bytes() for file in files) if marker.encode() in content]
+            if found:
+                assert len(found) == 1, f"{len(found)} messages with {marker}"
+                return found[0]
+            seen |= files
+            time.sleep(0.02)
+        raise AssertionError(f"no {marker} came for {name}: {self.log.read_text(errors='replace')[-3000:]}")
+
     def mailbox(self, name: str, count: int = 1, domain: str = "home.example") -> list[bytes]:
         """The messages of a mailbox, once there are so many."""
         new = self.folder / "data" / "mail" / domain / name / "new"
@@ -198,6 +213,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     one = Daemon(tmp_path_factory.mktemp("daemon"))
     one.account("anna@home.example")
     one.account("ben@home.example")
+    one.account("jörg@home.example")
     one.start()
     yield one
     one.stop()
@@ -302,6 +318,34 @@ def postfix(folder: Path, more: str) -> Iterator[int]:
         finally:
             process.kill()
             process.wait()
+
+
+TRACE = {b"return-path", b"delivered-to", b"received", b"received-spf", b"authentication-results", b"dkim-signature"}
+
+
+def without_trace(content: bytes) -> bytes:
+    """The message as it was sent: without the fields that servers put in front of it."""
+    while (colon := content.find(b":")) > 0 and content[:colon].lower() in TRACE:
+        end = content.find(b"\r\n") + 2
+        while content[end : end + 1] in {b" ", b"\t"}:
+            end = content.find(b"\r\n", end) + 2
+        content = content[end:]
+    return content
+
+
+@pytest.fixture(name="without_trace")
+def _without_trace() -> Callable[[bytes], bytes]:
+    return without_trace
+
+
+@pytest.fixture(name="free_ports")
+def _free_ports() -> Callable[..., list[int]]:
+    return free_ports
+
+
+@pytest.fixture(name="missing")
+def _missing() -> Callable[[str], None]:
+    return missing
 
 
 @pytest.fixture(name="component")

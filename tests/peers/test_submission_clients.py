@@ -87,25 +87,6 @@ def test_swaks_is_refused(daemon: Any, component: Any, run: Any, arguments: list
     assert words in done.stdout
 
 
-@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-def test_curl_sends(daemon: Any, component: Any, run: Any, password: str, tmp_path: Path, scheme: str) -> None:
-    before = len(mailbox_now(daemon))
-    file = tmp_path / "letter"
-    file.write_bytes(f"From: anna@home.example\r\nSubject: by curl {scheme}\r\n\r\nHello.\r\n.\r\n".encode())
-    port = daemon.submission if scheme == "smtp" else daemon.submissions
-    done = run(
-        [
-            component("curl"),
-            *("-sS", "--ssl-reqd", "--cacert", str(daemon.authority.ca), "--max-time", "15"),
-            *("--url", f"{scheme}://localhost:{port}", "--user", f"anna@home.example:{password}"),
-            *("--mail-from", "anna@home.example", "--mail-rcpt", "ben@home.example", "-T", str(file)),
-        ]
-    )
-    assert done.returncode == 0, done.stdout
-    (found,) = [one for one in daemon.mailbox("ben", before + 1) if f"by curl {scheme}".encode() in one]
-    assert found.endswith(b"\r\n\r\nHello.\r\n.\r\n")
-
-
 @pytest.mark.parametrize(
     ("door", "version", "works"),
     [
@@ -113,8 +94,15 @@ def test_curl_sends(daemon: Any, component: Any, run: Any, password: str, tmp_pa
         ("submission", "tls1_1", False),
         ("submission", "tls1_2", True),
         ("submission", "tls1_3", True),
+        ("submissions", "tls1", False),
+        ("submissions", "tls1_1", False),
+        ("submissions", "tls1_2", True),
+        ("submissions", "tls1_3", True),
+        ("relay", "tls1_1", False),
+        ("relay", "tls1_2", True),
         ("old", "tls1", True),
         ("old", "tls1_1", True),
+        ("old", "tls1_2", True),
         ("old", "tls1_3", True),
     ],
 )
@@ -124,7 +112,8 @@ def test_openssl_negotiates_what_a_door_takes(
     done = run(
         [
             component("openssl"),
-            *("s_client", "-connect", f"127.0.0.1:{getattr(daemon, door)}", "-starttls", "smtp", f"-{version}"),
+            *("s_client", "-connect", f"127.0.0.1:{getattr(daemon, door)}", f"-{version}"),
+            *(() if door == "submissions" else ("-starttls", "smtp")),
             *("-cipher", "DEFAULT:@SECLEVEL=0", "-CAfile", str(daemon.authority.ca), "-verify_return_error"),
             *("-servername", "relay.example"),
         ],
