@@ -10,25 +10,24 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from staffetta.accounts.store import AccountStore
 from staffetta.app.doors import doors_of
-from staffetta.app.privileges import account_for, become, private_directory
+from staffetta.app.open_doors import OpenDoor, Opening
+from staffetta.app.privileges import DEFAULT_USER, account_for, become, private_directory
 from staffetta.app.wiring import Parts, Stores, World, certificate_of, live_world, log_settings
 from staffetta.config.schema import Config
-from staffetta.intake.door import DoorSettings
-from staffetta.intake.session import Session
 from staffetta.net.activation import Doorway, take_over
-from staffetta.net.endpoint import Bind
-from staffetta.net.listener import Listener, bind, connections_within, raise_descriptor_limit
-from staffetta.net.stream import TcpStream
+from staffetta.net.listener import BindFailed, bind, connections_within, raise_descriptor_limit
+from staffetta.net.tls import ServerCertificate
 from staffetta.observe.events import Event, Ready, Stopping, moment
 from staffetta.observe.log import EventLog
 from staffetta.policy.door import Role
-from staffetta.spool.recovery import STORE_NAME, AlreadyRunning, RelayLock
+from staffetta.spool.recovery import LOCK_NAME, STORE_NAME, AlreadyRunning, RelayLock, relay_pid
 from staffetta.spool.sqlite import SqliteSpool
 
 CLOCK_SECONDS: Final = 1.0
@@ -44,23 +43,36 @@ JOURNAL_ROWS: Final = 5000
 DRAIN_SECONDS: Final = 25.0
 """How long sessions may take to reach a command boundary when the relay stops."""
 
+_AS_ROOT: Final = (
+    f"there is no account {DEFAULT_USER!r} to become, so a mistake in this program would be root's; make that account,"
+    " or name another as user"
+)
+
 LOCK_TRIES: Final = 20
 """A command may hold the lock for an instant: this many times, 50 ms apart."""
 
 
 class Relay:
-    """One relay from start to stop."""
+    """One relay from start to stop. What is public here is for `app.reload` and `app.standing`.
 
-    def __init__(self, config: Config) -> None:
+    `digest` names the text of the file in force. `closing` is called when it stops, before the doors close.
+    """
+
+    def __init__(self, config: Config, digest: str = "") -> None:
         self.config = config
+        self.digest = digest
+        self.started_at = 0.0
         self.log: EventLog
-        self._listeners: list[Listener] = []
+        self.parts: Parts
+        self.spool: SqliteSpool
+        self.accounts: AccountStore
+        self.certificate: ServerCertificate | None = None
+        self.doors: list[OpenDoor] = []
+        self.descriptors = 0
+        self.closing: list[Callable[[], Awaitable[None]]] = []
+        self.worlds: list[World] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._parts: Parts
         self._lock: RelayLock
-        self._spool: SqliteSpool
-        self._accounts: AccountStore
-        self._world: World
 
     def emit(self, event: Event) -> None:
         """Tell the log; after the event is durable, where it belongs to a transition."""
@@ -73,6 +85,7 @@ class Relay:
         async with contextlib.AsyncExitStack() as undo:
             await self._start(undo)
             undo.pop_all()
+        self.started_at = time.time()
         self._tasks = [
             asyncio.create_task(self._watch_clock(), name="clock"),
             asyncio.create_task(self._forget_journal(), name="journal"),
@@ -81,66 +94,76 @@ class Relay:
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config
-        descriptors = raise_descriptor_limit()
+        self.descriptors = raise_descriptor_limit()
+        self.certificate = certificate_of(config)
+        openings = openings_of(config, self.certificate)
         doors = []
-        openings = doors_of(config, certificate_of(config))
-        for (where, settings), given in zip(openings, _handed_over(openings), strict=True):
-            sockets = given or bind(where)
+        for opening, given in zip(openings, _handed_over(openings), strict=True):
+            sockets = given or _bind(opening, config)
             undo.callback(_close_all, sockets)
-            doors.append((settings, sockets))
+            doors.append((opening, sockets))
         account = account_for(config.user)
+        if account is None and os.geteuid() == 0:
+            sys.stderr.write(f"staffetta: running as root: {_AS_ROOT}\n")
         private_directory(config.data_dir, account)
         become(account)
         self._lock = await _locked(config)
         undo.callback(self._lock.release)
-        self._spool = await SqliteSpool.open(config.data_dir / STORE_NAME, time.time)
-        undo.push_async_callback(self._spool.close)
-        self._accounts = AccountStore.open(config.data_dir)
-        undo.callback(self._accounts.close)
-        self.log = EventLog(log_settings(config, self._accounts.secret))
+        self.spool = await SqliteSpool.open(config.data_dir / STORE_NAME, time.time)
+        undo.push_async_callback(self.spool.close)
+        self.accounts = AccountStore.open(config.data_dir)
+        undo.callback(self.accounts.close)
+        self.log = EventLog(log_settings(config, self.accounts.secret))
         undo.callback(self.log.close)
-        connections = connections_within(descriptors, config.limits.connections)
-        self._world = live_world(config)
-        undo.push_async_callback(self._world.close)
-        self._parts = Parts(config, self._world, Stores(self._spool, self._accounts), self.emit, connections)
-        self._parts.dispatcher.start()
-        undo.push_async_callback(self._parts.dispatcher.stop)
-        for settings, sockets in doors:
-            listener = Listener(settings.name, sockets, self._greeter(settings))
-            undo.callback(listener.stop)
-            await listener.start()
-            self._listeners.append(listener)
+        self.worlds = [live_world(config)]
+        undo.push_async_callback(self.worlds[0].close)
+        stores = Stores(self.spool, self.accounts)
+        self.parts = Parts(config, self.worlds[0], stores, self.emit, self.room_for_sessions(config))
+        self.parts.dispatcher.start()
+        undo.push_async_callback(self.parts.dispatcher.stop)
+        for opening, sockets in doors:
+            door = OpenDoor(opening, sockets, self.parts.house)
+            undo.callback(door.listener.stop)
+            await door.listener.start()
+            self.doors.append(door)
+
+    def room_for_sessions(self, config: Config) -> int:
+        """Sessions at most, so that descriptors are left for delivery."""
+        return connections_within(self.descriptors, config.limits.connections)
 
     def addresses(self) -> tuple[str, ...]:
         """Every door with its address, `mx 127.0.0.1:25`."""
-        return tuple(f"{listener.name} {endpoint}" for listener in self._listeners for endpoint in listener.endpoints)
+        return tuple(address for door in self.doors for address in door.addresses())
 
     async def stop(self, reason: str) -> None:
         """Drain: sessions end at a command boundary, deliveries in flight finish, the store closes, whatever fails."""
         self.emit(Stopping(time=moment(time.time()), reason=reason))
+        for close in self.closing:
+            await close()
         async with contextlib.AsyncExitStack() as rest:
             rest.callback(self.log.close)
             rest.callback(self._lock.release)
-            rest.callback(self._accounts.close)
-            rest.push_async_callback(self._spool.close)
-            rest.push_async_callback(self._world.close)
+            rest.callback(self.accounts.close)
+            rest.push_async_callback(self.spool.close)
+            for world in self.worlds:
+                rest.push_async_callback(world.close)
             await self._drain()
 
     async def _drain(self) -> None:
-        for listener in self._listeners:
-            listener.stop()
+        for door in self.doors:
+            door.listener.stop()
         for task in self._tasks:
             task.cancel()
-        house = self._parts.house
+        house = self.parts.house
         for session in list(house.sessions):
             session.stop()
-        await asyncio.gather(self._parts.dispatcher.stop(), self._sessions_end())
+        await asyncio.gather(self.parts.dispatcher.stop(), self._sessions_end())
         await house.refusals.close()
         if house.tasks:
             await asyncio.wait(house.tasks, timeout=5)
 
     async def _sessions_end(self) -> None:
-        sessions = self._parts.house.sessions
+        sessions = self.parts.house.sessions
         end = time.monotonic() + DRAIN_SECONDS
         while sessions and time.monotonic() < end:  # noqa: ASYNC110 - a set has no event
             await asyncio.sleep(0.05)
@@ -149,16 +172,8 @@ class Relay:
         while sessions and time.monotonic() < end + 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
-    def _greeter(self, settings: DoorSettings) -> Callable[[TcpStream], Session]:
-        parts = self._parts
-
-        def greet(stream: TcpStream) -> Session:
-            return Session(stream, parts.house, settings)
-
-        return greet
-
     async def _watch_clock(self) -> None:
-        house = self._parts.house
+        house = self.parts.house
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
             now = house.monotonic()
@@ -169,23 +184,49 @@ class Relay:
                     house.report(error)
 
     async def _forget_journal(self) -> None:
-        keep = self.config.journal.keep_seconds
         pause = JOURNAL_SECONDS
         while True:
             await asyncio.sleep(pause)
             gone = 0
             with contextlib.suppress(Exception):
-                gone = await self._spool.expire_journal(time.time() - keep, JOURNAL_ROWS)
+                gone = await self.spool.expire_journal(time.time() - self.config.journal.keep_seconds, JOURNAL_ROWS)
             pause = JOURNAL_SECONDS if gone < JOURNAL_ROWS else JOURNAL_HURRY_SECONDS
 
 
-def _handed_over(openings: list[tuple[Bind, DoorSettings]]) -> list[list[socket.socket]]:
+def openings_of(config: Config, certificate: ServerCertificate | None) -> list[Opening]:
+    """The doors that a configuration wants. Their contexts are made here, while we are still root. Raises
+    CertificateFault."""
+    tables = {listen.name: listen for listen in config.listeners}
+    found = [Opening(where, tables[settings.name], settings) for where, settings in doors_of(config, certificate)]
+    for opening in found:
+        if opening.settings.context is not None:
+            opening.settings.context()
+    return found
+
+
+def _handed_over(openings: list[Opening]) -> list[list[socket.socket]]:
     """For each door the sockets that the service manager bound for it. Raises BindFailed."""
     doorways = [
-        Doorway(settings.name, where, settings.door.role is Role.SUBMISSION, settings.implicit_tls)
-        for where, settings in openings
+        Doorway(
+            opening.settings.name,
+            opening.where,
+            opening.settings.door.role is Role.SUBMISSION,
+            opening.settings.implicit_tls,
+        )
+        for opening in openings
     ]
     return take_over(os.environ, os.getpid(), doorways)
+
+
+def _bind(opening: Opening, config: Config) -> list[socket.socket]:
+    """Raises BindFailed, or AlreadyRunning where it is a relay on the same store that has the port."""
+    try:
+        return bind(opening.where)
+    except BindFailed:
+        pid = relay_pid(config.data_dir)
+        if pid is not None:
+            raise AlreadyRunning(config.data_dir / LOCK_NAME, pid) from None
+        raise
 
 
 def _close_all(sockets: list[socket.socket]) -> None:

@@ -107,7 +107,7 @@ def test_a_stop_that_fails_still_closes_the_store(loaded: Loaded, monkeypatch: p
     async def main() -> None:
         relay = Relay(loaded.config)
         await relay.start()
-        dispatcher = relay._parts.dispatcher
+        dispatcher = relay.parts.dispatcher
         stop = dispatcher.stop
 
         async def bad() -> None:
@@ -118,7 +118,7 @@ def test_a_stop_that_fails_still_closes_the_store(loaded: Loaded, monkeypatch: p
         with pytest.raises(KeyError):
             await relay.stop("test")
         assert not relay_alive(loaded.config.data_dir)
-        assert relay._spool._closed
+        assert relay.spool._closed
 
     asyncio.run(main())
 
@@ -161,9 +161,9 @@ def test_one_session_that_fails_takes_no_deadline_from_the_others(
         relay = Relay(loaded.config)
         await relay.start()
         bad: Any = Bad()
-        relay._parts.house.sessions.add(bad)
+        relay.parts.house.sessions.add(bad)
         await asyncio.sleep(0.1)
-        relay._parts.house.sessions.discard(bad)
+        relay.parts.house.sessions.discard(bad)
         await relay.stop("test")
         assert bad.looked > 2
 
@@ -203,7 +203,7 @@ def test_a_busy_relay_forgets_as_fast_as_it_writes(loaded: Loaded, monkeypatch: 
                 return gone
 
         spool: Any = Spool()
-        relay._spool = spool
+        relay.spool = spool
         task = asyncio.create_task(relay._forget_journal())
         await done.wait()
         task.cancel()
