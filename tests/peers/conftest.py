@@ -343,6 +343,11 @@ def _free_ports() -> Callable[..., list[int]]:
     return free_ports
 
 
+@pytest.fixture(name="greets")
+def _greets() -> Callable[..., None]:
+    return greets
+
+
 @pytest.fixture(name="missing")
 def _missing() -> Callable[[str], None]:
     return missing
