@@ -32,6 +32,7 @@ TIERS = {
     "config": 6,
     "console": 6,
     "cli": 6,
+    "sendmail": 6,
 }
 """Imports never point up, and packages form no circle; the trades of tier 5 do not know one another.
 `app`, `demo` and `testing` may import everything; of the rest only `cli` may start them."""
