@@ -1,0 +1,202 @@
+"""Checking the DKIM signatures of one message while its body streams past.
+
+RFC 6376 section 6, RFC 8301, RFC 8463. The header is known when it begins, the body is hashed once for each way in
+which signatures want it hashed, and the keys are asked for at the end, all together. The bytes are those that were
+received: nothing may be added, taken out or written anew before.
+This module refuses to know what follows from a signature, and whether its domain has to do with From.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from staffetta.dns.resolver import Lookup, RecordKind, Resolver, Unavailable
+from staffetta.mailauth.dkim.canonical import BodyHash, Canon, canonical_field
+from staffetta.mailauth.dkim.record import KeyFault, KeyRecord, PublicKey, read_record, record_name
+from staffetta.mailauth.dkim.signature import Signature, read_signature, signed_form
+from staffetta.mailauth.results import DkimResult, Word
+from staffetta.message.header import Field, Header
+
+SIGNATURES: Final = 8
+"""How many signatures are examined, from the top: each costs a hash of the body and a question."""
+
+RECORDS: Final = 4
+"""How many TXT records of one selector are tried. There should be one (RFC 6376 section 3.6.2.2)."""
+
+CLOCK_SKEW_SECONDS: Final = 300.0
+"""How far the signer's clock may be ahead of ours."""
+
+FIELD_NAME: Final = b"dkim-signature"
+
+_PADDING: Final = PKCS1v15()
+_DIGEST: Final = Prehashed(SHA256())
+_ALTERED_BODY: Final = "the body is not the one that was signed"
+_ALTERED_HEADER: Final = "the header is not the one that was signed, or another key signed it"
+
+_BodyKind = tuple[Canon, int | None]
+
+
+class Verification:
+    """One message's signatures. Make it when the header is complete, feed it the body, await `finish`.
+
+    Without signatures everything here costs next to nothing, and `wants_body` is False.
+    """
+
+    __slots__ = ("_bodies", "_digests", "_header", "_instances", "_read", "_skip", "_unexamined")
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        found = header.all(FIELD_NAME) if header.has(FIELD_NAME) else []
+        self._unexamined = max(len(found) - SIGNATURES, 0)
+        self._read = [self._checked(read_signature(field)) for field in found[:SIGNATURES]]
+        self._bodies: dict[_BodyKind, BodyHash] = {}
+        for one in self._signatures:
+            self._bodies.setdefault((one.body_canon, one.limit), BodyHash(one.body_canon, one.limit))
+        self._digests: dict[_BodyKind, bytes] = {}
+        self._instances: dict[bytes, list[Field]] | None = None
+        self._skip = 2
+
+    @property
+    def wants_body(self) -> bool:
+        """False when the body makes no difference: nothing needs to be fed."""
+        return bool(self._bodies)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The names under which keys will be asked for, each once: to have them asked for earlier."""
+        return tuple(dict.fromkeys(_name_of(one) for one in self._signatures))
+
+    def body(self, data: bytes) -> None:
+        """The next octets of the body: what comes after the empty line."""
+        for hasher in self._bodies.values():
+            hasher.feed(data)
+
+    def after_header(self, data: bytes) -> None:
+        """The next octets of what follows the header, with the empty line that ends it: content from
+        `Scan.header_octets` on. To be used instead of `body`, not with it."""
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        self.body(data)
+
+    async def finish(self, resolver: Resolver, now: float) -> tuple[DkimResult, ...]:
+        """The verdicts in the order of the fields; one more when there were too many signatures. `now` is in seconds
+        since the epoch. To be called once, when the body is over."""
+        self._digests = {kind: hasher.finish() for kind, hasher in self._bodies.items()}
+        judged = [self._before_key(one, now) for one in self._read]
+        names = tuple(dict.fromkeys(_name_of(one) for one in judged if isinstance(one, Signature)))
+        lookups = dict(zip(names, await _ask(resolver, names), strict=True))
+        results = [self._with_key(one, lookups[_name_of(one)]) if isinstance(one, Signature) else one for one in judged]
+        if self._unexamined:
+            results.append(DkimResult(Word.POLICY, problem=f"{self._unexamined} more signatures were not examined"))
+        return tuple(results)
+
+    @property
+    def _signatures(self) -> list[Signature]:
+        return [one for one in self._read if isinstance(one, Signature)]
+
+    def _checked(self, one: Signature | DkimResult) -> Signature | DkimResult:
+        # A From that was put above the signed one would be shown, and the signature would still be right.
+        if isinstance(one, Signature) and self._header.count(b"from") > one.signed.count(b"from"):
+            return one.result(Word.POLICY, "there is a From field that is not signed")
+        return one
+
+    def _before_key(self, one: Signature | DkimResult, now: float) -> Signature | DkimResult:
+        """What can be told without the key; the signature itself when nothing speaks against it."""
+        if isinstance(one, DkimResult):
+            return one
+        if one.expires_at is not None and now > one.expires_at:
+            return one.result(Word.PERMERROR, "the signature has expired")
+        if one.signed_at is not None and one.signed_at > now + CLOCK_SKEW_SECONDS:
+            return one.result(Word.POLICY, "the signature is from the future")
+        if one.limit is not None and one.limit > self._bodies[one.body_canon, one.limit].octets:
+            return one.result(Word.PERMERROR, "l= is more than the body")
+        if not hmac.compare_digest(self._digests[one.body_canon, one.limit], one.body_hash):
+            return one.result(Word.FAIL, _ALTERED_BODY)
+        return one
+
+    def _with_key(self, one: Signature, lookup: Lookup) -> DkimResult:
+        if isinstance(lookup, Unavailable):
+            return one.result(Word.TEMPERROR, f"the key is not known now: {lookup.reason}")
+        texts = getattr(lookup, "texts", ())
+        if not texts:
+            return one.result(Word.PERMERROR, "there is no key of this selector")
+        digest = hashlib.sha256(self._signed_octets(one)).digest()
+        verdicts: list[DkimResult] = []
+        for text in texts[:RECORDS]:
+            verdict = self._judge(one, read_record(text), digest)
+            if verdict.word is Word.PASS:
+                return verdict
+            verdicts.append(verdict)
+        # Of several records the one that is a key says most.
+        return next((verdict for verdict in verdicts if verdict.word is Word.FAIL), verdicts[0])
+
+    def _judge(self, one: Signature, record: KeyRecord | KeyFault, digest: bytes) -> DkimResult:
+        if isinstance(record, KeyFault):
+            result = one.result(record.word, record.problem)
+        elif record.algorithm is not one.algorithm:
+            result = one.result(Word.PERMERROR, "the key is of another type than the signature")
+        elif record.strict and one.agent_domain != one.domain:
+            result = one.result(Word.PERMERROR, "the key does not allow i= in a subdomain")
+        elif not is_signed(record.key, one.signature, digest):
+            result = one.result(Word.FAIL, _ALTERED_HEADER)
+        else:
+            result = one.result(Word.PASS)
+        limited = one.limit is not None and one.limit < self._bodies[one.body_canon, one.limit].octets
+        return msgspec.structs.replace(result, key_bits=record.bits, testing=record.testing, body_limited=limited)
+
+    def _signed_octets(self, one: Signature) -> bytes:
+        """The header as it was hashed: for each name of `h=` the next field from below (section 5.4.2)."""
+        left = {name: self._fields(name, one.field) for name in set(one.signed)}
+        parts = [canonical_field(left[name].pop(), one.header_canon) for name in one.signed if left[name]]
+        parts.append(signed_form(one.field, one.header_canon))
+        return b"".join(parts)
+
+    def _fields(self, name: bytes, own: Field) -> list[Field]:
+        """A new list of the fields called `name`, first to last, without the signature that is being checked."""
+        if self._instances is None:
+            self._instances = {}
+            for field in self._header.fields:
+                if field.is_found:
+                    self._instances.setdefault(field.name, []).append(field)
+        fields = self._instances.get(name, [])
+        if name != FIELD_NAME:
+            return fields.copy()
+        at = next((at for at, field in enumerate(fields) if field.raw == own.raw), len(fields))
+        return fields[:at] + fields[at + 1 :]
+
+
+def is_signed(key: PublicKey, signature: bytes, digest: bytes) -> bool:
+    """Whether `signature` over the SHA-256 `digest` is by `key` (RFC 8017 section 8.2.2; RFC 8463 section 3)."""
+    try:
+        if isinstance(key, RSAPublicKey):
+            key.verify(signature, digest, _PADDING, _DIGEST)
+        else:
+            key.verify(signature, digest)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _name_of(one: Signature) -> str:
+    return record_name(one.selector, one.domain)
+
+
+async def _ask(resolver: Resolver, names: tuple[str, ...]) -> list[Lookup]:
+    if len(names) == 1:
+        return [await resolver.query(names[0], RecordKind.TXT)]
+    return list(await asyncio.gather(*(resolver.query(name, RecordKind.TXT) for name in names)))
+
+
+__all__ = ["CLOCK_SKEW_SECONDS", "FIELD_NAME", "SIGNATURES", "Verification", "is_signed"]
