@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
+from staffetta.dns.blocklist import Listing
 from staffetta.dns.reverse import Reverse
 
 
@@ -103,17 +104,6 @@ class ArcResult(msgspec.Struct, frozen=True, gc=False):
     instance: int = 0
     sealers: tuple[str, ...] = ()
     problem: str = ""
-
-
-class Listing(msgspec.Struct, frozen=True, gc=False):
-    """What one list says of one address or domain. `error`: it said nothing that counts."""
-
-    zone: str
-    subject: str
-    listed: bool = False
-    codes: tuple[str, ...] = ()
-    action: str = "record"
-    error: str = ""
 
 
 class Checks(msgspec.Struct, frozen=True, gc=False):
