@@ -333,32 +333,52 @@ def without_trace(content: bytes) -> bytes:
     return content
 
 
-@pytest.fixture(name="without_trace")
+@pytest.fixture(name="without_trace", scope="session")
 def _without_trace() -> Callable[[bytes], bytes]:
     return without_trace
 
 
-@pytest.fixture(name="free_ports")
+@pytest.fixture(name="free_ports", scope="session")
 def _free_ports() -> Callable[..., list[int]]:
     return free_ports
 
 
-@pytest.fixture(name="greets")
+@pytest.fixture(name="greets", scope="session")
 def _greets() -> Callable[..., None]:
     return greets
 
 
-@pytest.fixture(name="missing")
+@pytest.fixture(name="missing", scope="session")
 def _missing() -> Callable[[str], None]:
     return missing
 
 
-@pytest.fixture(name="component")
+def wait_for(look: Callable[[], Any]) -> Any:
+    """The first true value that `look` has."""
+    end = time.monotonic() + SECONDS
+    while not (found := look()):
+        assert time.monotonic() < end, f"waited in vain; last: {found!r}"
+        time.sleep(0.03)
+    return found
+
+
+@pytest.fixture(name="wait_for", scope="session")
+def _wait_for() -> Callable[..., Any]:
+    return wait_for
+
+
+@pytest.fixture(scope="session")
+def make_daemon() -> type[Daemon]:
+    """For a folder: a daemon that is not started yet."""
+    return Daemon
+
+
+@pytest.fixture(name="component", scope="session")
 def _component() -> Callable[..., str]:
     return component
 
 
-@pytest.fixture(name="run")
+@pytest.fixture(name="run", scope="session")
 def _run() -> Callable[..., Any]:
     return run
 
@@ -395,7 +415,7 @@ def trusting(daemon: Daemon) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(daemon.authority.ca))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def password() -> str:
     return PASSWORD
 

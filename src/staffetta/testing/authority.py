@@ -49,10 +49,13 @@ class Authority:
         )
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, *names: str, days: int = 10, rsa_key: bool = False, stem: str | None = None) -> Issued:
+    def issue(
+        self, *names: str, days: int = 10, rsa_key: bool = False, stem: str | None = None, common_name: str = ""
+    ) -> Issued:
         """A server certificate for `names` (domains or IP addresses).
 
         With negative `days` it has already ended. `stem` names the files, so that issuing again replaces them.
+        The subject is empty, as RFC 5280 section 4.1.2.6 allows, but for a `common_name`: some programs insist on one.
         """
         key: PrivateKey = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
         self._count += 1
@@ -60,7 +63,7 @@ class Authority:
         public = key.public_key()
         certificate = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([]))
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []))
             .issuer_name(self._name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
