@@ -12,7 +12,21 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from staffetta.control.relay_shapes import (
+    FORGED_HEADER,
+    PROXY_HEADERS,
+    PROXY_V1,
+    PROXY_V2,
+    PROXY_V2_LOCAL,
+    Names,
+    claiming_senders,
+    claims,
+    forms,
+    senders,
+    tricks,
+)
 from staffetta.observe.events import Bounce, Defer, Disconnect
 from staffetta.testing import clock as virtual
 from staffetta.testing.house import CLIENT, House
@@ -63,109 +77,17 @@ proxy_protocol = ["198.51.100.7"]
 recipients = "any"
 """
 
-SENDERS = {
-    "null": "<>",
-    "external": f"<x@{EXT}>",
-    "local": f"<nobody@{ACCOUNTS}>",
-    "our name": f"<x@{OUR}>",
-    "our literal": f"<x@[{OUR_IP}]>",
-    "localhost": "<x@localhost>",
-    "no domain": "<anna>",
-    "forged local user": f"<anna@{ACCOUNTS}>",
-}
+NAMES = Names(EXT, OUR, OUR_IP, ACCOUNTS, f"anna@{ACCOUNTS}")
+SENDERS = senders(NAMES)
 
 
-def bracketed(local: str) -> list[str]:
-    """Forms that go into angle brackets."""
-    u = "u"
-    plain = [f"{u}@{EXT}", f"{u}@{EXT}.", f"{u}@sub.{EXT}", f"postmaster@{EXT}", f"abuse@{EXT}"]
-    percent = [f"{u}%{EXT}@{where}" for where in (local, OUR, f"[{OUR_IP}]")] + [f"{u}%{EXT}"]
-    bang = [
-        f"{EXT}!{u}",
-        f"{EXT}!{u}@{local}",
-        f"{EXT}!{u}@[{OUR_IP}]",
-        f"{EXT}!{local}!{u}",
-        f"{local}!{EXT}!{u}@{local}",
-    ]
-    routes = [f"@{OUR}:{u}@{EXT}", f"@[{OUR_IP}]:{u}@{EXT}", f"@{OUR},@{EXT}:{u}@{EXT}", f"@{EXT}:{u}@{local}%{EXT}"]
-    routes += [f"@{local}:{u}%{EXT}@{local}", f"@{EXT}:anna@{ACCOUNTS}", f"@{local}@{EXT}:{u}@{local}"]
-    quoted = [f'"{u}@{EXT}"', f'"{u}@{EXT}"@{local}', f'"{u}@{EXT}"@[{OUR_IP}]', f'"{u}%{EXT}"@{local}', f'"{u}%{EXT}"']
-    quoted += [f'"{u}@{EXT}"@{EXT}', f'"@{EXT}:{u}"@{local}', f'"{EXT}!{u}"@{local}']
-    double = [f"{u}@{EXT}@{local}", f"{u}@{local}@{EXT}", f"@{EXT}@{local}", f"{u}@@{EXT}", f"{u}@{local}@"]
-    literals = [
-        f"{u}@[{address}]" for address in (OUR_IP, "203.0.113.25", "127.0.0.1", "IPv6:::1", "127.1", "0177.0.0.1")
-    ]
-    literals += [f"{u}@[{address}]" for address in ("IPv6:::ffff:203.0.113.25", "0xcb.0.0.1", "3405803801", "::1", "")]
-    literals += [f"{u}@203.0.113.25", f"{u}@3405803801", f"{u}@0xcb007119", f"{u}@[203.0.113.25", f"{u}@203.0.113.25]"]
-    empty = [f"{u}@", f"@{EXT}", f"{u}@.", f"{u}@{EXT}..", f".{u}@{EXT}", "", " ", "@", f"{u}@.{EXT}", f"{u}.@{local}"]
-    suffix = [
-        f"{u}@{local}.{EXT}",
-        f"{u}@evil{local}",
-        f"{u}@{EXT}%00.{local}",
-        f"{u}@{EXT}\0.{local}",
-        f"{u}@{local}\0.{EXT}",
-    ]
-    suffix += [f"{u}@{local}.", f"{u}@{local}.{OUR}", f"{u}@{EXT}#{local}", f"{u}@{EXT}/{local}", f"{u}@{EXT}\t{local}"]
-    comments = [f"{u}(c)@{EXT}", f"{u}@(c){EXT}", f"{u}@{local}({EXT})", f"{u}({EXT})@{local}", f"({EXT}){u}@{local}"]
-    escapes = [rf"{u}\@{EXT}@{local}", rf'"{u}\"@{EXT}>"@{local}', rf'"{u}\@{EXT}"@{local}', rf"{u}\%{EXT}@{local}"]
-    escapes += [rf'"{u}@{EXT}\"@{local}', f'"{u}"x@{EXT}"@{local}', rf'"\\"@{EXT}@{local}"']
-    lists = [f"{u}@{local},{u}@{EXT}", f"{u}@{local};{u}@{EXT}", f"{u}@{EXT},anna@{ACCOUNTS}", f"{u}@{local} {u}@{EXT}"]
-    words = [f"=?utf-8?q?u=40{EXT}=3e?=@{local}", f'"x@{EXT} y"@{local}', f"=?utf-8?b?dUBleHQuZXhhbXBsZQ==?=@{local}"]
-    unicode = [
-        f"u\uff20{EXT}",
-        f"u\uff20{EXT}@{local}",
-        f"u@{local}\uff0e{EXT}",
-        "u@ext\u3002example",
-        "u@ext.\u200dexample",
-    ]
-    unicode += [
-        "u@ex\u00adt.example",
-        "u@xn--ext.example",
-        "u@" + local.replace("e", "\u0435"),
-        "u@\u212aext.example",
-    ]
-    unicode += [f"\u00fc@{EXT}", "u@b\u00fccher.example", f"u@{EXT}\u2024{local}", f"u\ufe6b{EXT}@{local}"]
-    shell = [
-        f"|/bin/sh@{local}",
-        f'"|/bin/sh -c mail u@{EXT}"@{local}',
-        f"/etc/passwd@{local}",
-        f'":include:/etc/x"@{local}',
-    ]
-    shell += [f"-f{EXT}@{local}", f"-oQ/tmp@{local}", f"`id`@{local}", f"$(id)@{local}", f"${{run{{id}}}}@{local}"]
-    shell += [
-        f'"../../../../tmp/x"@{local}',
-        f'".."@{local}',
-        f"%s%n@{local}",
-        f"{{{{7*7}}}}@{local}",
-        f'"; mail u@{EXT}"@{local}',
-    ]
-    shell += [f'"{u}@{EXT}, {u}"@{local}', f'" "@{local}', f"{'u' * 64}@{local}", f'"/../new/x"@{local}']
-    return [
-        *plain, *percent, *bang, *routes, *quoted, *double, *literals, *empty, *suffix, *comments, *escapes, *lists,
-        *words, *unicode, *shell,
-    ]  # fmt: skip
-
-
-def whole_arguments(local: str) -> list[str]:
-    """Forms that are the whole argument of RCPT."""
-    one, two = f"<u@{EXT}>", f"<anna@{ACCOUNTS}>"
-    return [
-        f"TO:{two}{one}", f"TO:{two} {one}", f"TO:{one}{two}", f"TO:{two},{one}", f"TO:{two}>{one}", f"TO:<{one}>",
-        f"TO:<{two}", f"TO:u@{EXT}", f"TO: u@{EXT}", f"TO:<u@{EXT}", f"TO:u@{EXT}>", f"TO:<u@{EXT}> ", f"TO:\t{one}",
-        f"TO:{two} ORCPT=rfc822;u@{EXT}", f"TO:{two} u@{EXT}", f"TO:<u@{local}>@{EXT}>",
-        f"TO:<u@{local}> FORWARD=u@{EXT}",
-        f"TO:<<u@{EXT}>>", f"TO:<u@{EXT}\r>", f"to:{one}", f"TO:{one} AUTH=<>", f"To:<u@{EXT}>{two}", "TO:", "TO:<>",
-        f"FROM:{one}", f"TO:(c){one}", f"TO:{two}(c)", f'TO:"{two}" {one}', f"TO :{one}", f"TO={one}", f"TO:[{one}]",
-    ]  # fmt: skip
-
-
-def forms(local: str) -> list[str]:
-    """Arguments of RCPT, without line ends."""
-    return [f"TO:<{form}>" for form in bracketed(local)] + whole_arguments(local)
+def names_of(local: str) -> Names:
+    """The same with another local domain."""
+    return structs.replace(NAMES, local=local)
 
 
 def test_there_are_enough_forms() -> None:
-    assert len(set(forms(ACCOUNTS))) > 120
+    assert len(set(forms(NAMES))) > 140
 
 
 Play = Callable[[House], Awaitable[None]]
@@ -226,7 +148,7 @@ def test_every_form_from_every_sender(door: str, state: str, local: str, tmp_pat
         wire = await stranger_at(house, door, state)
         taken = 0
         for sender in SENDERS.values():
-            for form in forms(local):
+            for form in forms(names_of(local)):
                 utf8 = "" if form.isascii() or state == "helo" else " SMTPUTF8"
                 codes = [line[:3] for line in await wire.say(f"MAIL FROM:{sender}{utf8}", f"RCPT {form}", "DATA")]
                 if codes[-1] == "354":
@@ -261,32 +183,10 @@ def test_the_judge_sees_what_is_relayed(tmp_path: Path) -> None:
     run(tmp_path, play)
 
 
-AFTER = [
-    ["MAIL FROM:<nobody@example.org>", "RCPT TO:<u@ext.example>", "RCPT TO:<anna@example.org>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "RCPT TO:<anna@example.org>", "RSET", "RCPT TO:<u@ext.example>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "EHLO again", "RCPT TO:<u@ext.example>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "RCPT TO:<anna@example.org>", "HELO again", "RCPT TO:<u@ext.example>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "RCPT TO:<u@ext.example>", "BDAT 4 LAST", "x"],
-    ["MAIL FROM:<x@ext.example>", "RCPT TO:<anna@example.org>", "BDAT 3", "x",
-     "RCPT TO:<u@ext.example>", "BDAT 0 LAST"],
-    ["MAIL FROM:<x@ext.example>", "BDAT 3", "x", "RCPT TO:<u@ext.example>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "AUTH PLAIN AGFubmFAZXhhbXBsZS5vcmcAc2VjcmV0", "RCPT TO:<u@ext.example>", "DATA"],
-    ["AUTH PLAIN =", "MAIL FROM:<x@ext.example>", "RCPT TO:<u@ext.example>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "MAIL FROM:<anna@example.org>", "RCPT TO:<u@ext.example>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "RCPT TO:<anna@example.org>", "DATA", "x", ".", "RCPT TO:<u@ext.example>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "RCPT TO:<anna@example.org>", "DATA", "x\n", ".", "RCPT TO:<u@ext.example>", "DATA"],
-    ["RCPT TO:<u@ext.example>", "DATA"],
-    ["VRFY u@ext.example", "EXPN u@ext.example", "MAIL FROM:<x@ext.example>", "RCPT TO:<u@ext.example>", "DATA"],
-    ["SEND FROM:<x@ext.example>", "SAML FROM:<x@ext.example>", "RCPT TO:<u@ext.example>", "DATA"],
-    ["ETRN ext.example", "MAIL FROM:<x@ext.example> AUTH=<anna@example.org>", "RCPT TO:<u@ext.example>", "DATA"],
-    ["MAIL FROM:<x@ext.example>", "NOOP u@ext.example", "RCPT TO:<u@ext.example> NOTIFY=NEVER", "DATA"],
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("door", ["mx", "submission", "relay", "relay-mute"])
 def test_tricks_with_the_state(door: str, tmp_path: Path) -> None:
     async def play(house: House) -> None:
-        for lines in AFTER:
+        for lines in tricks(NAMES):
             wire = HouseWire(house, door)
             await wire.begin()
             await wire.say(*lines)
@@ -299,35 +199,19 @@ def test_tricks_with_the_state(door: str, tmp_path: Path) -> None:
     run(tmp_path, play)
 
 
-CLAIMS = {
-    "XCLIENT": ["XCLIENT ADDR=127.0.0.1 NAME=localhost LOGIN=anna@example.org", "EHLO localhost"],
-    "XFORWARD": ["XFORWARD ADDR=127.0.0.1 NAME=localhost SOURCE=LOCAL", "EHLO localhost"],
-    "AUTH=": [],
-    "EHLO our name": [f"EHLO {OUR}"],
-    "EHLO loopback": ["EHLO [127.0.0.1]"],
-    "EHLO trusted": ["EHLO [198.51.100.9]"],
-    "HELO trusted": ["HELO [198.51.100.9]"],
-    "PROXY later": ["PROXY TCP4 127.0.0.1 192.0.2.25 1 1025"],
-}
+CLAIMS = claims(NAMES)
 
 
 @pytest.mark.parametrize("door", ["mx", "submission", "relay", "relay-mute"])
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_claims_about_oneself(claim: str, door: str, tmp_path: Path) -> None:
-    forged = (
-        b"Received: from localhost ([127.0.0.1]) by mx.example.org with ESMTPA; Mon, 21 Sep 2026 14:13:20 +0000\r\n"
-    )
-    forged += (
-        b"X-Forwarded-For: 127.0.0.1\r\nX-Originating-IP: [127.0.0.1]\r\nX-Authenticated-Sender: anna@example.org\r\n"
-    )
-
     async def play(house: House) -> None:
         wire = HouseWire(house, door)
         await wire.begin()
         await wire.say(*CLAIMS[claim])
-        for sender in ("<>", "<x@ext.example>", "<anna@example.org> AUTH=anna@example.org", "<x@ext.example> AUTH=<>"):
+        for sender in claiming_senders(NAMES):
             await wire.say(f"MAIL FROM:{sender}", f"RCPT TO:<u@{EXT}>", "RCPT TO:<anna@example.org>", "DATA")
-            await wire.raw(forged + CONTENT + b".\r\n")
+            await wire.raw(FORGED_HEADER + CONTENT + b".\r\n")
             await wire.say("RSET")
         await house.settled(600)
         judge(house)
@@ -335,14 +219,11 @@ def test_claims_about_oneself(claim: str, door: str, tmp_path: Path) -> None:
     run(tmp_path, play)
 
 
-V2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes([127, 0, 0, 1, 192, 0, 2, 25, 0, 1, 4, 3])
-LOCAL_V2 = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
-V1 = b"PROXY TCP4 127.0.0.1 192.0.2.25 1 1025\r\n"
 TALK = b"EHLO x\r\nMAIL FROM:<x@ext.example>\r\nRCPT TO:<u@ext.example>\r\nDATA\r\n" + CONTENT + b".\r\n"
 
 
 @pytest.mark.parametrize("door", ["mx", "submission", "relay", "relay-mute", "relay-proxy"])
-@pytest.mark.parametrize("header", [V1, V2, LOCAL_V2, b"PROXY UNKNOWN\r\n"], ids=["v1", "v2", "v2 local", "v1 unknown"])
+@pytest.mark.parametrize("header", list(PROXY_HEADERS.values()), ids=list(PROXY_HEADERS))
 @pytest.mark.parametrize("client", [CLIENT, "2001:db8::1", "198.51.100.8"])
 def test_proxy_headers_from_peers_that_are_not_listed(door: str, header: bytes, client: str, tmp_path: Path) -> None:
     async def play(house: House) -> None:
@@ -362,12 +243,12 @@ def test_proxy_headers_from_peers_that_are_not_listed(door: str, header: bytes, 
         (b"PROXY TCP4 203.0.113.99 192.0.2.25 1 1025\r\n", False),
         (b"PROXY TCP6 2001:db8::9 2001:db8::25 1 1025\r\n", False),
         (b"PROXY TCP6 ::ffff:203.0.113.99 ::ffff:192.0.2.25 1 1025\r\n", False),
-        (b"PROXY TCP4 203.0.113.99 192.0.2.25 1 1025\r\n" + V1, False),
-        (b"PROXY TCP4 203.0.113.99 192.0.2.25 1 1025\r\n" + V2, False),
+        (b"PROXY TCP4 203.0.113.99 192.0.2.25 1 1025\r\n" + PROXY_V1, False),
+        (b"PROXY TCP4 203.0.113.99 192.0.2.25 1 1025\r\n" + PROXY_V2, False),
         (b"PROXY TCP4 127.0.0.1\t192.0.2.25 1 1025\r\n", False),
         (b"PROXY TCP4 0127.0.0.1 192.0.2.25 1 1025\r\n", False),
         (b"PROXY UNKNOWN 127.0.0.1 192.0.2.25 1 1025\r\n", False),
-        (LOCAL_V2, False),
+        (PROXY_V2_LOCAL, False),
         (b"", False),
         (b"PROXY TCP4 198.51.100.9 192.0.2.25 1 1025\r\n", True),
         (b"PROXY TCP6 ::ffff:198.51.100.9 ::ffff:192.0.2.25 1 1025\r\n", True),

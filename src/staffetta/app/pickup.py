@@ -17,12 +17,14 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from staffetta.accounts.passwords import Cost, Hasher
+from staffetta.accounts.passwords import Hasher
 from staffetta.accounts.store import AccountStore
+from staffetta.app.dry_run import NO_LOGINS, no_connector
 from staffetta.app.wiring import Parts, Stores, World
 from staffetta.config.schema import Config
 from staffetta.control import place
-from staffetta.control.dialogue import Dialogue
+from staffetta.control.dialogue import Dialogue, DialogueOver
+from staffetta.control.dry_run import Later
 from staffetta.dns.table import TableResolver
 from staffetta.intake.door import DoorSettings
 from staffetta.intake.session import Session
@@ -30,8 +32,6 @@ from staffetta.mail.address import ForwardPath, Postmaster, ReversePath
 from staffetta.mail.envelope import Notify, Return
 from staffetta.mail.network import NetworkSet, parse_network
 from staffetta.mail.reply import Reply, reply
-from staffetta.net.channel import ChannelClosed
-from staffetta.net.connect import Connector
 from staffetta.net.contract import Endpoint
 from staffetta.net.memory import MemoryNetwork
 from staffetta.net.stream import TcpStream
@@ -40,7 +40,6 @@ from staffetta.policy.acceptance import AcceptanceSettings
 from staffetta.policy.door import Door, Role
 from staffetta.protocol.client_commands import xtext
 from staffetta.protocol.extensions import ServerSettings
-from staffetta.spool.contract import Claim
 from staffetta.spool.recovery import STORE_NAME
 from staffetta.spool.sqlite import SqliteSpool
 from staffetta.spool.sqlite_open import SqliteSettings
@@ -53,9 +52,6 @@ RECIPIENTS: Final = 10_000
 
 BLOCK_OCTETS: Final = 64 * 1024
 """How much of the content is read and handed on at a time."""
-
-NO_LOGINS: Final = Cost("no logins", memory_kib=8, passes=1, lanes=1)
-"""What a password check costs where nobody logs in."""
 
 _DOOR: Final = Endpoint("127.0.0.1", 25)
 _GONE: Final = reply(451, "4.3.0", "the dialogue broke off, try again")
@@ -148,9 +144,9 @@ async def _submit(config: Config, order: _Order, content: BinaryIO) -> Submitted
         accounts = AccountStore.open(config.data_dir, hasher=Hasher(os.urandom, NO_LOGINS))
         stack.callback(accounts.close)
         events: list[Event] = []
-        world = World(TableResolver({}), _no_connector)
+        world = World(TableResolver({}), no_connector)
         parts = Parts(config, world, Stores(spool, accounts), events.append, connections=1)
-        house = msgspec.structs.replace(parts.house, outlet=_Later())
+        house = msgspec.structs.replace(parts.house, outlet=Later())
         stack.callback(house.logins.close)
         stack.push_async_callback(house.refusals.close)
         network = MemoryNetwork(client=_DOOR.address)
@@ -165,7 +161,7 @@ async def _submit(config: Config, order: _Order, content: BinaryIO) -> Submitted
         dialogue = Dialogue(await network.connect([_DOOR], deadline=asyncio.get_running_loop().time() + 1.0))
         try:
             return await _Letter(dialogue, sessions, events).send(order, content)
-        except ChannelClosed:
+        except DialogueOver:
             raise NotTaken(_GONE, "") from None
         finally:
             dialogue.close()
@@ -222,20 +218,6 @@ class _Letter:
         return refusals[0].reason if refusals else ""
 
 
-class _Later:
-    """Delivery is the relay's business."""
-
-    def has_room(self, destination: str) -> bool:
-        """Nothing is claimed here."""
-        return False
-
-    def offer(self, claim: Claim) -> None:
-        """Never called: nothing is claimed."""
-
-    def wake(self) -> None:
-        """The relay looks by itself."""
-
-
 def _door(config: Config) -> DoorSettings:
     limits = config.limits
     return DoorSettings(
@@ -251,10 +233,6 @@ def _door(config: Config) -> DoorSettings:
         trust=_LOOPBACK,
         acceptance=AcceptanceSettings(limits.message_size, limits.hops),
     )
-
-
-def _no_connector(sources: tuple[str, ...]) -> Connector:
-    raise RuntimeError(f"nothing is delivered here, not even from {sources}")
 
 
 def _mail_parameters(order: _Order) -> str:

@@ -8,15 +8,19 @@ import asyncio
 from typing import Final
 
 from staffetta.mail.reply import Reply
-from staffetta.net.channel import Channel
-from staffetta.protocol.replies import ReplyReader
+from staffetta.net.channel import Channel, ChannelClosed, ChannelTimeout
+from staffetta.protocol.replies import ReplyError, ReplyReader
 
 PATIENCE_SECONDS: Final = 60.0
 """How long one reply may take: a door of ours answers at once, or when the disk has what it was given."""
 
 
+class DialogueOver(Exception):
+    """The door has hung up, or does not answer."""
+
+
 class Dialogue:
-    """One session. Raises ChannelClosed when the door hangs up, ChannelTimeout, ReplyError."""
+    """One session. Methods that wait raise DialogueOver."""
 
     __slots__ = ("_channel", "_loop", "_reader")
 
@@ -28,12 +32,14 @@ class Dialogue:
     async def hear(self) -> Reply:
         """The next reply."""
         deadline = self._loop.time() + PATIENCE_SECONDS
-        while (reply := self._reader.next()) is None:
-            data = await self._channel.read(deadline)
-            if not data:
-                self._channel.close()
-            else:
+        try:
+            while (reply := self._reader.next()) is None:
+                data = await self._channel.read(deadline)
+                if not data:
+                    raise DialogueOver("the door has hung up")
                 self._reader.feed(data)
+        except (ChannelClosed, ChannelTimeout, ReplyError) as error:
+            raise DialogueOver(str(error) or "no answer in time") from error
         return reply
 
     async def say(self, line: str | bytes) -> Reply:
@@ -45,7 +51,10 @@ class Dialogue:
     async def write(self, octets: bytes) -> None:
         """Octets as they are; returns when the door has room for more."""
         self._channel.write(octets)
-        await self._channel.drain(self._loop.time() + PATIENCE_SECONDS)
+        try:
+            await self._channel.drain(self._loop.time() + PATIENCE_SECONDS)
+        except (ChannelClosed, ChannelTimeout) as error:
+            raise DialogueOver(str(error) or "the door takes no more") from error
 
     def close(self) -> None:
         """Hang up."""

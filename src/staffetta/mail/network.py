@@ -95,6 +95,13 @@ def parse_network(text: str) -> Network:
     return Network(version, first, first + size - 1)
 
 
+def neighbours(network: Network) -> tuple[str, ...]:
+    """The addresses just before and behind a network, where there are any: those that a mistake by one would add."""
+    most = (1 << _WIDTH[network.version]) - 1
+    outside = [number for number in (network.first - 1, network.last + 1) if 0 <= number <= most]
+    return tuple(_text(network.version, number) for number in outside)
+
+
 def _range(start: str, end: str) -> Network:
     first, last = address_number(start), address_number(end)
     if first is None or last is None:
@@ -160,4 +167,4 @@ class NetworkSet:
         return position >= 0 and number <= self._last[version][position]
 
 
-__all__ = ["Network", "NetworkError", "NetworkSet", "address_number", "parse_network"]
+__all__ = ["Network", "NetworkError", "NetworkSet", "address_number", "neighbours", "parse_network"]
