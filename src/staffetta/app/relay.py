@@ -18,6 +18,8 @@ from typing import Final
 from staffetta.accounts.store import AccountStore
 from staffetta.app.doors import doors_of
 from staffetta.app.open_doors import OpenDoor, Opening
+from staffetta.app.pickup_folder import prepare
+from staffetta.app.pickup_start import watch_drop
 from staffetta.app.privileges import DEFAULT_USER, account_for, become, private_directory
 from staffetta.app.wiring import Parts, Stores, World, certificate_of, live_world, log_settings
 from staffetta.config.schema import Config
@@ -73,6 +75,7 @@ class Relay:
         self.worlds: list[World] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._lock: RelayLock
+        self._drop_fault = ""
 
     def emit(self, event: Event) -> None:
         """Tell the log; after the event is durable, where it belongs to a transition."""
@@ -90,6 +93,7 @@ class Relay:
             asyncio.create_task(self._watch_clock(), name="clock"),
             asyncio.create_task(self._forget_journal(), name="journal"),
         ]
+        watch_drop(self, self._drop_fault)
         self.emit(Ready(time=moment(time.time()), listeners=self.addresses()))
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
@@ -106,6 +110,7 @@ class Relay:
         if account is None and os.geteuid() == 0:
             sys.stderr.write(f"staffetta: running as root: {_AS_ROOT}\n")
         private_directory(config.data_dir, account)
+        self._drop_fault = prepare(config.data_dir, account)
         become(account)
         self._lock = await _locked(config)
         undo.callback(self._lock.release)
