@@ -1,4 +1,4 @@
-"""Which lists are in order: each is tried regularly, switched off visibly when it lists all or nothing, and tried again.
+"""Which lists are in order: each is tried regularly, visibly switched off if it lists all or nothing, and tried again.
 
 RFC 5782 section 5: a list of addresses has 127.0.0.2 and has not 127.0.0.1; a list of domains has TEST and has not
 INVALID. Lists die, and a dead one answers nothing, everything, or slowly. None of that may refuse or delay mail.
@@ -32,10 +32,12 @@ class ListSettings(msgspec.Struct, frozen=True):
 
 
 class HealthSettings(msgspec.Struct, frozen=True, gc=False):
-    """Seconds. `failures` slow or silent answers in a row put a list aside for `pause_seconds`; `slow_seconds` is what
-    counts as slow: a failure that comes at once delays nobody."""
+    """Seconds. A list is tried every `test_seconds`, every `retest_seconds` while it is off, and before a listing is
+    believed when the last trial is older than `confirm_seconds`. `failures` silent answers in a row put it aside for
+    `pause_seconds`; those that come faster than `slow_seconds` do not count, since they delay nobody."""
 
     test_seconds: float = 3600.0
+    confirm_seconds: float = 60.0
     retest_seconds: float = 300.0
     failures: int = 3
     pause_seconds: float = 60.0
@@ -72,7 +74,7 @@ class ListHealth:
         self._clock = clock
         self._settings = settings or HealthSettings()
         self._states: dict[tuple[str, bool], ListState] = {}
-        self._testing: set[tuple[str, bool]] = set()
+        self._testing: dict[tuple[str, bool], asyncio.Task[None]] = {}
         self._told = told
 
     def states(self) -> tuple[ListState, ...]:
@@ -81,7 +83,7 @@ class ListHealth:
 
     def state(self, one: ListSettings) -> ListState:
         """What is known of one list."""
-        return self._states.get((one.zone, one.of_domains)) or ListState(one.zone, one.of_domains)
+        return self._states.get(_key(one)) or ListState(one.zone, one.of_domains)
 
     async def ask_address(self, resolver: Resolver, one: ListSettings, address: str) -> Listing:
         """What the list says of `address`, asked with the resolver of the message. Raises ValueError."""
@@ -96,46 +98,57 @@ class ListHealth:
 
     async def test(self, one: ListSettings) -> ListState:
         """Try the list by its test entries, now, whatever is known of it."""
-        key = (one.zone, one.of_domains)
-        self._testing.add(key)
-        try:
-            reason, silent = await self._test(one)
-        finally:
-            self._testing.discard(key)
-        now = self._clock()
-        old = self.state(one)
-        if silent:
-            # Silence proves nothing: the list is as it was, and failures are counted where mail waits for them.
-            again = now + (self._settings.retest_seconds if not old.on else self._settings.pause_seconds)
-            return self._set(key, msgspec.structs.replace(old, tested_at=now, again_at=max(old.again_at, again)))
-        wait = self._settings.retest_seconds if reason else self._settings.test_seconds
-        return self._set(
-            key,
-            ListState(
-                one.zone,
-                one.of_domains,
-                on=not reason,
-                reason=reason,
-                since=old.since if old.on is not bool(reason) and old.tested_at >= 0 else now,
-                tested_at=now,
-                again_at=now + wait,
-            ),
-        )
+        await asyncio.shield(self._test(one))
+        return self.state(one)
 
     async def _ask(self, resolver: Resolver, one: ListSettings, name: str, subject: str) -> Listing:
-        key = (one.zone, one.of_domains)
         state = self.state(one)
-        due = (state.tested_at < 0 or self._clock() >= state.again_at) and key not in self._testing
-        if not state.on and not due:
-            return Listing(one.zone, subject, action=one.action, error=f"switched off: {state.reason}")
-        if due:
-            # Beside the question, not before it: the first message waits no longer than others.
-            state, listing = await asyncio.gather(self.test(one), self._timed(resolver, one, name, subject))
-            if not state.on:
-                listing = Listing(one.zone, subject, error=f"switched off: {state.reason}")
-        else:
-            listing = await self._timed(resolver, one, name, subject)
-        return msgspec.structs.replace(listing, action=one.action)
+        now = self._clock()
+        test = self._testing.get(_key(one))
+        if test is None and (now >= state.again_at or now < state.tested_at):
+            test = self._test(one)
+        if not state.on and test is None:
+            return _off(one, subject, state)
+        # The trial runs beside the question, so the message that meets it waits no longer than others.
+        listing = await self._timed(resolver, one, name, subject)
+        if listing.listed and test is None and now - state.tested_at >= self._settings.confirm_seconds:
+            test = self._test(one)
+        if test is not None:
+            await asyncio.shield(test)
+        state = self.state(one)
+        return msgspec.structs.replace(listing, action=one.action) if state.on else _off(one, subject, state)
+
+    def _test(self, one: ListSettings) -> asyncio.Task[None]:
+        """The trial that is under way, or a new one. A task of its own: whoever gives up waiting does not end it."""
+        key = _key(one)
+        test = self._testing.get(key)
+        if test is None:
+            test = self._testing[key] = asyncio.ensure_future(self._try(one))
+            test.add_done_callback(lambda _: self._testing.pop(key, None))
+        return test
+
+    async def _try(self, one: ListSettings) -> None:
+        verdict = await self._verdict(one)
+        now = self._clock()
+        old = self.state(one)
+        settings = self._settings
+        if verdict is None:
+            # Silence proves nothing: the list is what it was. Failures are counted where mail waits for them.
+            wait = settings.pause_seconds if old.on else settings.retest_seconds
+            self._set(msgspec.structs.replace(old, tested_at=now, again_at=now + wait))
+            return
+        on = not verdict
+        self._set(
+            msgspec.structs.replace(
+                old,
+                on=on,
+                reason=verdict,
+                since=old.since if old.on == on and old.since else now,
+                tested_at=now,
+                again_at=now + (settings.test_seconds if on else settings.retest_seconds),
+                failures=0,
+            )
+        )
 
     async def _timed(self, resolver: Resolver, one: ListSettings, name: str, subject: str) -> Listing:
         """One look-up; what it took and what came is remembered."""
@@ -143,53 +156,55 @@ class ListHealth:
         start = time()
         listing = await look_up_name(resolver, one.zone, name, subject, one.codes)
         state = self.state(one)
+        settings = self._settings
         if listing.fault:
-            self._switch_off(one, listing.error, self._settings.retest_seconds)
-        elif listing.error and not listing.codes:
-            if time() - start >= self._settings.slow_seconds:
-                state = self._set(
-                    (one.zone, one.of_domains), msgspec.structs.replace(state, failures=state.failures + 1)
-                )
-                if state.on and state.failures >= self._settings.failures:
-                    reason = f"no answer {state.failures} times in a row"
-                    self._switch_off(one, reason, self._settings.pause_seconds)
-        elif state.failures:
-            self._set((one.zone, one.of_domains), msgspec.structs.replace(state, failures=0))
+            self._switch_off(state, listing.error, settings.retest_seconds)
+        elif not listing.error or listing.codes:
+            if state.failures:
+                self._set(msgspec.structs.replace(state, failures=0))
+        elif time() - start >= settings.slow_seconds:
+            state = msgspec.structs.replace(state, failures=state.failures + 1)
+            self._set(state)
+            if state.on and state.failures >= settings.failures:
+                self._switch_off(state, f"no answer {state.failures} times in a row", settings.pause_seconds)
         return listing
 
-    def _switch_off(self, one: ListSettings, reason: str, seconds: float) -> None:
-        old = self.state(one)
+    def _switch_off(self, state: ListState, reason: str, seconds: float) -> None:
         now = self._clock()
-        self._set(
-            (one.zone, one.of_domains),
-            msgspec.structs.replace(
-                old, on=False, reason=reason, since=now if old.on else old.since, tested_at=now, again_at=now + seconds
-            ),
-        )
+        since = now if state.on else state.since
+        self._set(msgspec.structs.replace(state, on=False, reason=reason, since=since, again_at=now + seconds))
 
-    async def _test(self, one: ListSettings) -> tuple[str, bool]:
-        """Why the list is not in order, or ""; and whether it only kept silent."""
+    async def _verdict(self, one: ListSettings) -> str | None:
+        """Why the list is not in order; "" when it is; None when it keeps silent."""
         present, absent = _points(one)
         names = [*present, absent]
         lookups = await asyncio.gather(*[ask(self._resolver, name, RecordKind.A) for name in names])
         read = [read_answer(one.zone, name, lookup, _ANY_ANSWER) for name, lookup in zip(names, lookups, strict=True)]
         for listing in read:
             if listing.fault:
-                return listing.error, False
-        if any(isinstance(lookup, Unavailable) for lookup in lookups):
-            return "", True
+                return listing.error
         if read[-1].listed:
-            return f"it lists {'INVALID' if one.of_domains else '127.0.0.1'}, so everything", False
+            return f"it lists {'INVALID' if one.of_domains else '127.0.0.1'}, so everything"
+        if any(isinstance(lookup, Unavailable) for lookup in lookups):
+            return None
         if not any(listing.listed for listing in read[:-1]):
-            return f"it does not list {'TEST' if one.of_domains else '127.0.0.2'}, so nothing", False
-        return "", False
+            return f"it does not list {'TEST' if one.of_domains else '127.0.0.2'}, so nothing"
+        return ""
 
-    def _set(self, key: tuple[str, bool], state: ListState) -> ListState:
-        old = self._states.get(key)
+    def _set(self, state: ListState) -> None:
+        key = (state.zone, state.of_domains)
+        was_on = self._states[key].on if key in self._states else True
         self._states[key] = state
-        if self._told is not None and state.on is not (old.on if old else True):
+        if self._told is not None and state.on is not was_on:
             self._told(state)
-        return state
+
+
+def _key(one: ListSettings) -> tuple[str, bool]:
+    return one.zone, one.of_domains
+
+
+def _off(one: ListSettings, subject: str, state: ListState) -> Listing:
+    return Listing(one.zone, subject, action=one.action, error=f"switched off: {state.reason}")
 
 
 def _points(one: ListSettings) -> tuple[tuple[str, ...], str]:

@@ -81,8 +81,8 @@ class DmarcResult(msgspec.Struct, frozen=True, gc=False):
     """DMARC of one message. `domain` is the one of From; `policy_domain` where the record stands. `policy` is what
     applies to this From domain (p, sp or np, and weakened by `t=y`). `aligned_by` lists `spf` and `dkim` that agree.
 
-    `published` are the tags of the record as read, for aggregate reports (RFC 9990). `author_problem`: From could be read
-    in several ways, so that nothing passes and nobody vouches for the message.
+    `published` are the tags of the record as read, for aggregate reports (RFC 9990). `author_problem`: From could be
+    read in several ways, so that nothing passes and nobody vouches for the message.
     """
 
     word: Word
