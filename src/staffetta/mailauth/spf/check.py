@@ -62,7 +62,7 @@ async def check_helo(resolver: Resolver, question: SpfQuestion) -> SpfResult:
 
 
 async def _check(resolver: Resolver, question: SpfQuestion, local_part: str, domain: str) -> SpfResult:
-    name = _askable(domain)
+    name = spf_domain(domain)
     client = read_client(question.client_address)
     if not name or client is None:
         problem = "the client has no IP address" if client is None else "not a fully qualified domain name"
@@ -86,7 +86,7 @@ async def _check(resolver: Resolver, question: SpfQuestion, local_part: str, dom
     return SpfResult(decision.word, name, decision.mechanism, explanation=explanation)
 
 
-def _askable(domain: str) -> str:
+def spf_domain(domain: str) -> str:
     """The domain in the form that is asked for; "" for what section 4.3 calls malformed. Underscores and the like are
     left to the DNS."""
     if not domain.isascii():

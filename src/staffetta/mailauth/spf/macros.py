@@ -29,7 +29,7 @@ _ENOUGH: Final = 2 * NAME_OCTETS
 _ALL_PARTS: Final = 999
 """Stands for any larger number of parts: no value has as many."""
 
-_MACRO: Final = re.compile(r"%\{([slodipvhcrt])([0-9]*)(r?)([.\-+,/_=]*)\}", re.IGNORECASE)
+_MACRO: Final = re.compile(r"%\{([slodipvhcrt])([0-9]*)(r?)([.\-+,/_=]*)\}", re.IGNORECASE | re.ASCII)
 _TEXT_ONLY: Final = frozenset("crt")
 _LITERALS: Final = {"%": "%", "_": " ", "-": "%20"}
 _UNRESERVED: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
