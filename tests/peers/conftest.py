@@ -278,7 +278,7 @@ queue_run_delay = 1s
 
 
 @contextlib.contextmanager
-def postfix(folder: Path, more: str) -> Iterator[int]:
+def postfix(folder: Path, more: str, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """A private Postfix with these settings; its port. Its own account must be able to enter `folder`."""
     component("postfix")
     postconf = component("postconf", "postfix")
@@ -287,10 +287,10 @@ def postfix(folder: Path, more: str) -> Iterator[int]:
     for name in ("etc", "spool", "data"):
         (folder / name).mkdir()
     shutil.chown(folder / "data", "postfix")
-    port = free_ports(1)[0]
+    port = port or free_ports(1)[0]
     distributed = Path("/usr/share/postfix/master.cf.dist")
     master_cf = (distributed if distributed.exists() else Path("/etc/postfix/master.cf")).read_text()
-    master_cf = re.sub(r"(?m)^smtp\s+inet.*$", f"127.0.0.1:{port} inet n - n - - smtpd", master_cf)
+    master_cf = re.sub(r"(?m)^smtp\s+inet.*$", f"{address}:{port} inet n - n - - smtpd", master_cf)
     master_cf = re.sub(r"(?m)^(\S+\s+(?:inet|unix)\s+\S+\s+\S+\s+)y", r"\1n", master_cf)
     if not re.search(r"(?m)^postlog\s", master_cf):
         master_cf += "postlog unix-dgram n - n - 1 postlogd\n"
@@ -309,7 +309,7 @@ def postfix(folder: Path, more: str) -> Iterator[int]:
         start_new_session=True,
     )
     try:
-        greets(port, process, folder / "log")
+        greets(port, process, folder / "log", address)
         yield port
     finally:
         process.terminate()
@@ -384,13 +384,13 @@ def _run() -> Callable[..., Any]:
 
 
 @pytest.fixture(name="postfix")
-def _postfix() -> Iterator[Callable[[str], int]]:
-    """Starts a Postfix with further settings; its port. Ends with the test."""
+def _postfix() -> Iterator[Callable[..., int]]:
+    """Starts a Postfix with further settings (and `address`, `port`); its port. Ends with the test."""
     # Not in pytest's folder, which is root's alone.
     with tempfile.TemporaryDirectory(prefix="postfix-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with contextlib.ExitStack() as stack:
-            yield lambda more: stack.enter_context(postfix(Path(folder), more))
+            yield lambda more, **where: stack.enter_context(postfix(Path(folder), more, **where))
 
 
 @pytest.fixture
