@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staffetta.intake.refusals import Why
+from staffetta.intake.signing import CANNOT_SIGN, BodyToSign, CannotSign, signatures
+from staffetta.intake.stamp import UNCHECKED, Stamp, header_block, message_id_of, trace
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.reply import EnhancedStatus, Reply, reply
-from staffetta.message.fixups import SubmissionFixups, submission_header
+from staffetta.message.authorship import identity_facts
+from staffetta.message.header import Header
 from staffetta.message.scan import Scan
-from staffetta.message.trace import Client, received, received_opening, with_keyword
 from staffetta.observe.events import Accept, encode, moment
-from staffetta.policy.door import Role
+from staffetta.policy.signing import signing_domain
 from staffetta.policy.verdict import Refusal
-from staffetta.spool.contract import Claim, Draft, JournalEntry, Message, NewMessage, SpoolUnavailable
+from staffetta.spool.contract import (
+    Claim,
+    Draft,
+    JournalEntry,
+    Message,
+    NewMessage,
+    SpoolUnavailable,
+    WaitingRecipient,
+)
 
 if TYPE_CHECKING:
     from staffetta.intake.session import Session
@@ -25,12 +36,20 @@ UNAVAILABLE: Final = reply(451, "4.3.0", "storage is not available, try again la
 _ACCEPTED: Final = EnhancedStatus(2, 0, 0)
 
 
-async def accept(session: Session, transaction: Transaction, scan: Scan, draft: Draft) -> Reply:
+async def accept(
+    session: Session, transaction: Transaction, scan: Scan, draft: Draft, stamp: Stamp = UNCHECKED
+) -> Reply:
     """Put it on disk and hand it to delivery; the reply for the client."""
     house = session.house
     now = house.clock()
     message_id = house.identities.new(now)
-    head = _head(session, transaction, scan, message_id, now)
+    block = header_block(session, scan, message_id, now)
+    if transaction.watch is not None and house.signing is not None:
+        try:
+            block = await _signed(session, transaction, block, now)
+        except CannotSign as error:
+            return _refused(session, draft, Refusal(CANNOT_SIGN, "signing", str(error)), transaction)
+    head = b"".join((stamp.fields, trace(session, transaction, message_id, now), block))
     message = Message(
         message_id,
         transaction.sender,
@@ -41,25 +60,10 @@ async def accept(session: Session, transaction: Transaction, scan: Scan, draft: 
         session.login,
         session.client,
         scan.hops,
+        stamp.quarantine,
     )
     recipients = transaction.waiting(message_id, now, house.destination)
-    tls = session.stream.tls
-    event = Accept(
-        time=moment(now),
-        session=session.id,
-        id=message_id,
-        sender=str(transaction.sender.reverse_path),
-        recipients=tuple([str(recipient.address) for recipient in recipients]),
-        size=message.size,
-        message_id=message.message_id,
-        client=session.client,
-        login=session.login,
-        listener=session.door.name,
-        tls="" if tls is None else str(tls),
-        helo=session.helo,
-        checks={},
-        rule=transaction.rule,
-    )
+    event = _event(session, transaction, message, recipients, stamp)
     outlet = house.outlet
     claim = all(outlet.has_room(recipient.destination) for recipient in recipients)
     content = None
@@ -69,9 +73,7 @@ async def accept(session: Session, transaction: Transaction, scan: Scan, draft: 
     try:
         await house.spool.commit(NewMessage(message, recipients, head, draft, journal, claim))
     except SpoolUnavailable as error:
-        session.discard(draft)
-        session.note_refusal("data", answer := _answer(error), "storage", str(error))
-        return answer
+        return _refused(session, draft, Refusal(_answer(error), "storage", str(error)), transaction)
     try:
         house.emit(event)
         if claim:
@@ -84,6 +86,49 @@ async def accept(session: Session, transaction: Transaction, scan: Scan, draft: 
     return Reply(250, _ACCEPTED, (f"accepted as {message_id}",))
 
 
+def _event(
+    session: Session,
+    transaction: Transaction,
+    message: Message,
+    recipients: tuple[WaitingRecipient, ...],
+    stamp: Stamp,
+) -> Accept:
+    tls = session.stream.tls
+    return Accept(
+        time=moment(message.received_at),
+        session=session.id,
+        id=message.id,
+        sender=str(transaction.sender.reverse_path),
+        recipients=tuple([str(recipient.address) for recipient in recipients]),
+        size=message.size,
+        message_id=message.message_id,
+        client=session.client,
+        login=session.login,
+        listener=session.door.name,
+        tls="" if tls is None else str(tls),
+        helo=session.helo,
+        checks=stamp.checks,
+        rule=transaction.rule,
+        dmarc=stamp.dmarc,
+    )
+
+
+async def _signed(session: Session, transaction: Transaction, block: bytes, now: float) -> bytes:
+    """The block under the signatures of its author's domain, where that is one of ours. Raises CannotSign."""
+    room, body = session.house.signing, transaction.watch
+    if room is None or not isinstance(body, BodyToSign):
+        return block
+    identity = transaction.identity or identity_facts(Header(block))
+    domain = signing_domain(session.door.door, session.rights, identity)
+    return block if domain is None else await signatures(room, domain, block, body, now) + block
+
+
+def _refused(session: Session, draft: Draft, refusal: Refusal, transaction: Transaction) -> Reply:
+    session.discard(draft)
+    session.note_refusal("data", refusal.reply, Why(refusal.rule, refusal.reason, transaction=transaction))
+    return refusal.reply
+
+
 def storage_refusal(error: Exception | None) -> Refusal | None:
     """Why content that could not be stored on its way in is refused; None when nothing went wrong."""
     return None if error is None else Refusal(_answer(error), "storage", str(error))
@@ -91,34 +136,3 @@ def storage_refusal(error: Exception | None) -> Refusal | None:
 
 def _answer(error: Exception) -> Reply:
     return FULL if isinstance(error, SpoolUnavailable) and error.full else UNAVAILABLE
-
-
-def _head(session: Session, transaction: Transaction, scan: Scan, message_id: str, now: float) -> bytes:
-    """Trace field and header block; on doors for our own clients the block is mended (RFC 6409 section 8)."""
-    stream = session.stream
-    opening = session.opening
-    if opening is None:
-        tls = stream.tls
-        facts = f"{tls.version}:{tls.cipher}" if tls is not None else ""
-        opening = session.opening = received_opening(
-            Client(session.helo, session.client, "", facts), session.house.hostname
-        )
-    keyword = with_keyword(
-        esmtp=session.esmtp,
-        tls=stream.tls is not None,
-        authenticated=bool(session.login),
-        smtputf8=transaction.sender.smtputf8,
-    )
-    given = transaction.given
-    trace = received(opening, keyword, message_id, given[0] if len(given) == 1 else None, now)
-    door = session.door.door
-    if door.role is Role.MX:
-        return trace + scan.header.block
-    fixups = SubmissionFixups(message_id, session.house.hostname, now, door.sender_fixed)
-    return trace + submission_header(scan.header, fixups)
-
-
-def message_id_of(head: bytes) -> str:
-    """The Message-ID that submission has just added."""
-    start = head.find(b"\r\nMessage-ID: <")
-    return head[start + 15 : head.find(b">", start)].decode("ascii", "replace") if start >= 0 else ""

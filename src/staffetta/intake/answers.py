@@ -14,7 +14,9 @@ from staffetta.accounts.store import AccountsUnavailable
 from staffetta.intake import authentication
 from staffetta.intake.accept import accept, storage_refusal
 from staffetta.intake.judgement import judge_content, judge_sender
+from staffetta.intake.refusals import Why
 from staffetta.intake.transaction import Transaction
+from staffetta.intake.watching import watch_of
 from staffetta.mail.address import NullPath
 from staffetta.mail.reply import reply
 from staffetta.policy.door import Client
@@ -87,7 +89,7 @@ def data_start(session: Session, event: said.DataStart, core: ServerConnection) 
     """The content may come."""
     transaction = session.transaction
     assert transaction is not None  # noqa: S101 - see rcpt_to
-    transaction.begin_content(session.house.spool.draft())
+    transaction.begin_content(session.house.spool.draft(), watch_of(session))
     session.content_began = session.house.monotonic()
     session.content_octets = 0
     core.answer(GO_AHEAD)
@@ -140,7 +142,7 @@ def start_tls(session: Session, event: said.StartTls, core: ServerConnection) ->
 
 def violation(session: Session, event: said.Violation, core: ServerConnection) -> None:
     """The core refused by itself; the record says why."""
-    session.note_refusal(event.stage, event.reply, event.rule, event.excerpt)
+    session.note_refusal(event.stage, event.reply, Why(event.rule, event.excerpt))
     if event.ends_transaction:
         session.drop_transaction()
 

@@ -12,6 +12,7 @@ import msgspec
 from staffetta.accounts.directory import Directory
 from staffetta.accounts.login import Logins
 from staffetta.intake.refusals import RefusalJournal
+from staffetta.intake.signing import SigningRoom
 from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.mail.identity import IdentitySource
 from staffetta.mail.network import NetworkSet
@@ -84,3 +85,4 @@ class House(msgspec.Struct):
     hostname: str
     sessions: set[Session]
     tasks: set[asyncio.Task[None]]
+    signing: SigningRoom | None = None

@@ -32,7 +32,8 @@ def judge_content(
     author: Verdict = ACCEPTED
     # The header is read only where somebody must own it; everywhere else it is opaque.
     if problem is None and scan.problem is None and (session.rights is not None or _judges_authors(session)):
-        author = may_use_header(door.door, session.rights, identity_facts(scan.header))
+        identity = transaction.identity = identity_facts(scan.header)
+        author = may_use_header(door.door, session.rights, identity)
     # Our own clients may be told later; the senders of strangers are forged too often for that.
     returned = transaction.returned(scan.header) if door.door.role is Role.MX else ""
     facts = ContentFacts(problem, scan.octets, scan.hops, author, scan.problem, returned)

@@ -14,6 +14,7 @@ from staffetta.spool.contract import JournalEntry, Spool, SpoolUnavailable
 
 if TYPE_CHECKING:
     from staffetta.intake.session import Session
+    from staffetta.intake.transaction import Transaction
 
 FLUSH_SECONDS: Final = 0.25
 """Refusals of this span share one write."""
@@ -81,18 +82,24 @@ class RefusalJournal:
 
 
 class Why(msgspec.Struct, frozen=True):
-    """The rule that refused, its reason for the operator, and whom it concerned."""
+    """The rule that refused, its reason for the operator, and whom it concerned.
+
+    `transaction` where it is not the session's any more; `checks` and `dmarc` as in the `accept` event.
+    """
 
     rule: str
     reason: str
     recipient: str = ""
     sender: ReversePath | None = None
+    transaction: Transaction | None = None
+    checks: dict[str, str] = {}
+    dmarc: msgspec.Struct | None = None
 
 
 def refuse_event(session: Session, stage: str, answer: Reply | None, why: Why) -> Refuse:
     """The event of a refusal, with what is known of the session and its transaction."""
     sender, message_id = why.sender, ""
-    transaction = session.transaction
+    transaction = why.transaction or session.transaction
     if transaction is not None:
         sender = transaction.claimed_sender if sender is None else sender
         message_id = transaction.message_id if stage == "data" else ""
@@ -109,4 +116,6 @@ def refuse_event(session: Session, stage: str, answer: Reply | None, why: Why) -
         listener=session.door.name,
         login=session.login,
         message_id=message_id,
+        checks=why.checks,
+        dmarc=why.dmarc,
     )

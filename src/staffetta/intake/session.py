@@ -247,7 +247,7 @@ class Session:
         self._moved = True
 
     def _turn_away(self, refusal: Refusal) -> None:
-        self.note_refusal("connect", refusal.reply, refusal.rule, refusal.reason)
+        self.note_refusal("connect", refusal.reply, Why(refusal.rule, refusal.reason))
         if not self.door.implicit_tls:
             self.stream.write(refusal.reply.encode())
         self._end(refusal.reason)
@@ -360,22 +360,13 @@ class Session:
         core = self._core
         if core is None:
             raise RuntimeError("nobody asked")
-        self.note_refusal(stage, refusal.reply, refusal.rule, refusal.reason, recipient=recipient, sender=sender)
+        self.note_refusal(stage, refusal.reply, Why(refusal.rule, refusal.reason, recipient, sender))
         core.answer(refusal.reply)
 
-    def note_refusal(
-        self,
-        stage: str,
-        answer: Reply | None,
-        rule: str,
-        reason: str,
-        *,
-        recipient: str = "",
-        sender: ReversePath | None = None,
-    ) -> None:
+    def note_refusal(self, stage: str, answer: Reply | None, why: Why) -> None:
         """One `refuse` event, in the log and in the journal."""
         house = self.house
-        event = refuse_event(self, stage, answer, Why(rule, reason, recipient, sender))
+        event = refuse_event(self, stage, answer, why)
         house.emit(event)
         entry = JournalEntry(encode(event), event.time.timestamp(), session=self.id, message_id=event.message_id)
         house.refusals.add(entry)

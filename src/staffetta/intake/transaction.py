@@ -7,11 +7,12 @@ fields go in front of it), the body goes into the draft, in memory while it is s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from staffetta.accounts.directory import Resolution
 from staffetta.mail.address import Mailbox, ReversePath, fold_local_part
 from staffetta.mail.envelope import Recipient, Sender
+from staffetta.message.authorship import HeaderIdentity
 from staffetta.message.header import Header
 from staffetta.message.scan import Scan
 from staffetta.policy.door import Client
@@ -22,10 +23,18 @@ SMALL_OCTETS: Final = 1024
 """Stretches shorter than this are gathered: kept one by one, single octets would cost fifty times their size."""
 
 
+class Watch(Protocol):
+    """What looks at the body while it streams past."""
+
+    def after_header(self, data: bytes) -> None:
+        """The next octets of what follows the header, beginning with the empty line."""
+
+
 class Transaction:
     """What the client has said so far. `reverse_path` is what leaves us: the door may have fixed it."""
 
     __slots__ = (
+        "_begin_watch",
         "_seen",
         "_targets",
         "claimed_sender",
@@ -33,9 +42,11 @@ class Transaction:
         "draft",
         "failed",
         "given",
+        "identity",
         "rule",
         "scan",
         "sender",
+        "watch",
     )
 
     def __init__(self, sender: Sender, client: Client, fixed: Mailbox | None) -> None:
@@ -51,6 +62,10 @@ class Transaction:
         self.draft: Draft | None = None
         self.scan: Scan | None = None
         self.failed: Exception | None = None
+        self.identity: HeaderIdentity | None = None
+        """Who the header says it is from, once somebody had to know."""
+        self.watch: Watch | None = None
+        self._begin_watch: Callable[[Header], Watch | None] | None = None
 
     @property
     def message_id(self) -> str:
@@ -74,10 +89,11 @@ class Transaction:
             self._seen.add(key)
             self._targets.append((recipient, mailbox, original, destination))
 
-    def begin_content(self, draft: Draft) -> None:
-        """DATA or the first BDAT was allowed."""
+    def begin_content(self, draft: Draft, begin_watch: Callable[[Header], Watch | None] | None = None) -> None:
+        """DATA or the first BDAT was allowed. `begin_watch` makes of the complete header what looks at the body."""
         self.draft = draft
         self.scan = Scan()
+        self._begin_watch = begin_watch
 
     def content(self, data: bytes) -> bool:
         """A stretch of content. True when the draft should be stored before more comes."""
@@ -96,6 +112,8 @@ class Transaction:
             body = data[start:] if start >= 0 else b"\r\n"[:-start] + data
         if scan.problem is not None or self.failed is not None:
             return False  # it will be refused; nothing more of it is kept
+        if self._begin_watch is not None:
+            self._look_at(body, scan.header)
         pending = draft.pending
         if len(body) < SMALL_OCTETS and pending:
             last = pending[-1]
@@ -108,6 +126,16 @@ class Transaction:
         draft.pending_octets += len(body)
         return draft.pending_octets >= CHUNK_OCTETS
 
+    def _look_at(self, body: bytes, header: Header) -> None:
+        """Show it to who watches the body; the first time, when its header is complete, that one is made."""
+        watch = self.watch
+        if watch is None and self._begin_watch is not None:
+            watch = self.watch = self._begin_watch(header)
+            if watch is None:
+                self._begin_watch = None
+        if watch is not None:
+            watch.after_header(body)
+
     async def store(self, spool: Spool) -> None:
         """Put the full chunks of the draft on disk. Raises SpoolUnavailable."""
         if self.draft is not None:
@@ -118,6 +146,8 @@ class Transaction:
         scan = self.scan
         assert scan is not None  # noqa: S101 - content ends only where it began
         scan.finish()
+        if self.watch is None and self._begin_watch is not None and scan.problem is None:
+            self._look_at(b"", scan.header)  # all header, no body
         return scan
 
     def returned(self, header: Header) -> str:

@@ -34,9 +34,10 @@ class Stopping(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
 
 
 class Reloaded(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """A new configuration is in force."""
+    """A new configuration is in force: which, and what changed, says `reason`."""
 
     listeners: tuple[str, ...]
+    reason: str = ""
 
 
 class ReloadRefused(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="reload_refused"):
@@ -84,7 +85,7 @@ class LoginRefused(Event, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
 
 
 class Refuse(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """A command or message was refused or put off at the door. `rule` names what decided."""
+    """A command or message was refused or put off at the door. `rule` names what decided. `dmarc` as in Accept."""
 
     stage: str
     client: str
@@ -96,10 +97,15 @@ class Refuse(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     listener: str = ""
     login: str = ""
     message_id: str = ""
+    checks: dict[str, str] = {}
+    dmarc: msgspec.Struct | None = None
 
 
 class Accept(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """On disk, 250 said. `sender` is "" for the null path. `rule` names what allowed it."""
+    """On disk, 250 said. `sender` is "" for the null path. `rule` names what allowed it.
+
+    `dmarc` is what an aggregate report needs of this message (RFC 9990), where a policy was looked up.
+    """
 
     sender: str
     recipients: tuple[str, ...]
@@ -112,6 +118,7 @@ class Accept(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     helo: str = ""
     checks: dict[str, str]
     rule: str = ""
+    dmarc: msgspec.Struct | None = None
 
 
 class Attempt(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):

@@ -42,7 +42,7 @@ def text_line(event: Event) -> bytes:
     for name in event.__struct_fields__:
         if name not in _WORDS_FIRST:
             value = getattr(event, name)
-            if value not in ("", None, (), {}) and value is not False:
+            if value not in ("", None, (), {}) and value is not False and not isinstance(value, msgspec.Struct):
                 fields.append(f"{name}={_shown(value)}")
     return (" ".join(fields) + "\n").encode("utf-8", "backslashreplace")
 

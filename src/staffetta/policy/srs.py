@@ -102,8 +102,8 @@ def _day(now: float) -> str:
 
 def _age(day: str, now: float) -> int:
     """In days, counted around the circle; a day that is still to come is very old."""
-    high, low = day.lower()
-    return (int(now // DAY_SECONDS) - (_DIGITS.index(high) * 32 + _DIGITS.index(low))) % _DAYS
+    day = day.lower()
+    return (int(now // DAY_SECONDS) - (_DIGITS.index(day[0]) * 32 + _DIGITS.index(day[1]))) % _DAYS
 
 
 def _quoted(local: str) -> str:
