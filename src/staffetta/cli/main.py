@@ -14,6 +14,7 @@ from staffetta.cli.options import config_option
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("staffetta.cli.serve", "Try it: a small internet on loopback, and five messages."),
+    "init": ("staffetta.cli.init", "Write a working file: for a smarthost, or for a domain of your own."),
     "run": ("staffetta.cli.serve", "Serve."),
     "config": ("staffetta.cli.config", "Check and show the configuration."),
     "account": ("staffetta.cli.account", "Logins and mailboxes."),

@@ -32,9 +32,12 @@ def records(plan: Plan, dkim: Sequence[tuple[str, str]] = ()) -> list[Record]:
     domain, host = plan.domain, plan.hostname
     found = [
         Record(host, "A / AAAA", YOUR_ADDRESS, "the name of this machine; its reverse name should be the same"),
-        Record(domain, "MX", f"10 {host}.", "other servers bring mail to this machine, port 25"),
-        Record(domain, "TXT", *_spf(plan)),
     ]
+    port = _port(plan.doors, "mx")
+    if port:
+        forward = "" if port == "25" else f", which has to be led to {port} here"
+        found.append(Record(domain, "MX", f"10 {host}.", f"other servers bring mail to this machine, port 25{forward}"))
+    found.append(Record(domain, "TXT", *_spf(plan)))
     found += [Record(name, "TXT", text, "others check our signatures with this key") for name, text in dkim]
     why = "what to do with forged mail: nothing yet, only report; p=reject when the reports are clean"
     found.append(Record(f"_dmarc.{domain}", "TXT", f"v=DMARC1; p=none; rua=mailto:postmaster@{domain}", why))
@@ -42,16 +45,22 @@ def records(plan: Plan, dkim: Sequence[tuple[str, str]] = ()) -> list[Record]:
     return found
 
 
+def _port(doors: Sequence[Door], name: str) -> str:
+    """The port of a door; empty when there is no such door."""
+    return next((door.bind[0].rpartition(":")[2] for door in doors if door.name == name), "")
+
+
 def _spf(plan: Plan) -> tuple[str, str]:
+    ours = "mx" if _port(plan.doors, "mx") else f"a:{plan.hostname}"
     if plan.upstream is None:
-        return "v=spf1 mx -all", "mail of this domain comes from this machine and from nowhere else"
-    return "v=spf1 mx ?all", "add the include: that the owner of the smarthost names, then write -all"
+        return f"v=spf1 {ours} -all", "mail of this domain comes from this machine and from nowhere else"
+    return f"v=spf1 {ours} ?all", "add the include: that the owner of the smarthost names, then write -all"
 
 
 def _services(doors: Sequence[Door], domain: str, host: str) -> Iterator[Record]:
     """RFC 6186 and RFC 8314 section 5.1; the target `.` says that there is no such service."""
     for name, service in _SERVICES.items():
-        port = next((door.bind[0].rpartition(":")[2] for door in doors if door.name == name), None)
+        port = _port(doors, name)
         value = f"0 1 {port} {host}." if port else "0 0 0 ."
         why = "mail programs find where to send" if port else "no mail program sends here"
         yield Record(f"{service}.{domain}", "SRV", value, why)
