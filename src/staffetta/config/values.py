@@ -265,6 +265,7 @@ def parse_folder(text: str) -> str:
 def parse_selector(text: str) -> str:
     """A DKIM selector, RFC 6376 section 3.1."""
     try:
-        return parse_domain(text).ascii
+        # A selector is a domain's beginning, never its end: `20230601` is one, though no domain ends so.
+        return parse_domain(f"{text}.example").ascii.removesuffix(".example")
     except DomainError:
         raise Wrong(f"{quoted(text)} is not a selector", 'write a name such as "s2025"') from None

@@ -26,7 +26,7 @@ _SIGNED_VALUE = re.compile(rb"(\A|;)([ \t\r\n]*+b[ \t\r\n]*+=)[^;]*+")
 _SELECTOR = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _LENGTH = re.compile(r"[0-9]{1,76}")
 _SECONDS = re.compile(r"[0-9]{1,12}")
-_FIELD_NAME = re.compile(r"[!-9<-~]+")
+_FIELD_NAMES = re.compile(r"[!-9<-~]++[ \t]*+(?::[ \t]*+[!-9<-~]++[ \t]*+)*+")
 _HEXADECIMAL = re.compile(r"=([0-9A-F]{2})")
 
 
@@ -194,10 +194,9 @@ def _number(tags: dict[str, str], name: str, pattern: re.Pattern[str]) -> int | 
 
 
 def _signed(text: str) -> tuple[bytes, ...]:
-    names = words(text)
-    if not all(map(_FIELD_NAME.fullmatch, names)):
+    if not _FIELD_NAMES.fullmatch(text):
         raise _Bad("h= is malformed")
-    signed = tuple([name.lower().encode() for name in names])
+    signed = tuple(compact(text).encode().lower().split(b":"))
     if b"from" not in signed:
         raise _Bad("From is not signed", Word.PERMERROR)
     return signed

@@ -52,7 +52,7 @@ class Verification:
     Without signatures everything here costs next to nothing, and `wants_body` is False.
     """
 
-    __slots__ = ("_bodies", "_digests", "_header", "_instances", "_read", "_skip", "_unexamined")
+    __slots__ = ("_bodies", "_canonical", "_digests", "_found", "_header", "_read", "_skip", "_unexamined")
 
     def __init__(self, header: Header) -> None:
         self._header = header
@@ -63,7 +63,8 @@ class Verification:
         for one in self._signatures:
             self._bodies.setdefault((one.body_canon, one.limit), BodyHash(one.body_canon, one.limit))
         self._digests: dict[_BodyKind, bytes] = {}
-        self._instances: dict[bytes, list[Field]] | None = None
+        self._found: dict[bytes, list[Field]] | None = None
+        self._canonical: dict[tuple[bytes, Canon], list[bytes]] = {}
         self._skip = 2
 
     @property
@@ -158,23 +159,31 @@ class Verification:
 
     def _signed_octets(self, one: Signature) -> bytes:
         """The header as it was hashed: for each name of `h=` the next field from below (section 5.4.2)."""
-        left = {name: self._fields(name, one.field) for name in set(one.signed)}
-        parts = [canonical_field(left[name].pop(), one.header_canon) for name in one.signed if left[name]]
+        left = {name: self._fields(name, one) for name in set(one.signed)}
+        parts = [left[name].pop() for name in one.signed if left[name]]
         parts.append(signed_form(one.field, one.header_canon))
         return b"".join(parts)
 
-    def _fields(self, name: bytes, own: Field) -> list[Field]:
-        """A new list of the fields called `name`, first to last, without the signature that is being checked."""
-        if self._instances is None:
-            self._instances = {}
+    def _fields(self, name: bytes, one: Signature) -> list[bytes]:
+        """A new list of the canonical fields called `name`, first to last, without the signature that is checked."""
+        known = self._canonical.get((name, one.header_canon))
+        if known is None:
+            known = [canonical_field(field, one.header_canon) for field in self._instances().get(name, ())]
+            self._canonical[name, one.header_canon] = known
+        fields = known.copy()
+        if name == FIELD_NAME:
+            own = canonical_field(one.field, one.header_canon)
+            if own in fields:
+                fields.remove(own)
+        return fields
+
+    def _instances(self) -> dict[bytes, list[Field]]:
+        if self._found is None:
+            self._found = {}
             for field in self._header.fields:
                 if field.is_found:
-                    self._instances.setdefault(field.name, []).append(field)
-        fields = self._instances.get(name, [])
-        if name != FIELD_NAME:
-            return fields.copy()
-        at = next((at for at, field in enumerate(fields) if field.raw == own.raw), len(fields))
-        return fields[:at] + fields[at + 1 :]
+                    self._found.setdefault(field.name, []).append(field)
+        return self._found
 
 
 def is_signed(key: PublicKey, signature: bytes, digest: bytes) -> bool:
