@@ -20,7 +20,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "account": ("staffetta.cli.account", "Logins and mailboxes."),
     "queue": ("staffetta.cli.queue", "What waits, and what to do with it."),
     "trace": ("staffetta.cli.trace", "The journey of a message, accepted or refused."),
+    "explain": ("staffetta.cli.explain", "Decisions, without sending: where mail goes, what a client is answered."),
+    "check": ("staffetta.cli.check", "Are we an open relay? Can we deliver to a route?"),
     "lookup": ("staffetta.cli.lookup", "Ask DNS as the relay does."),
+    "dkim": ("staffetta.cli.dkim", "Signing keys, and the DNS records to publish."),
     "help": ("staffetta.cli.help", "Explain a code such as C103."),
 }
 

@@ -114,13 +114,13 @@ class _Play:
         """The verdict. Raises DialogueOver when the door hangs up."""
         greeting = await self._dialogue.hear()
         rule, reason = self._told()
-        self._note("(connection)", str(greeting), rule, reason)
+        self._note("(connection)", str(greeting), (rule, reason), self._subject())
         if not greeting.is_positive:
             return _verdict(greeting.code)
         await self._say(f"EHLO {question.helo}")
-        if (question.tls or question.login is not None) and not door.settings.implicit_tls:
-            if await self._say("STARTTLS") == 220:
-                await self._say(f"EHLO {question.helo}")
+        wants_tls = (question.tls or question.login is not None) and not door.settings.implicit_tls
+        if wants_tls and await self._say("STARTTLS") == 220:
+            await self._say(f"EHLO {question.helo}")
         if question.login is not None:
             guess = base64.b64encode(f"\0{question.login}\0-".encode()).decode()
             code = await self._say(f"AUTH PLAIN {guess}", shown=f"AUTH PLAIN (as {question.login})")
@@ -164,14 +164,15 @@ class _Play:
             if reply.is_positive and self._session.transaction is not None:
                 rule = self._session.transaction.rule
                 reason = _found(found, tuple(str(target.mailbox) for target in resolution.targets))
-        subject = recipient if recipient is not None else sender if isinstance(sender, Mailbox) else None
-        self._note(shown or str(line), str(reply), rule, reason, subject, found)
+        path = recipient if recipient is not None else sender if isinstance(sender, Mailbox) else None
+        self._note(shown or str(line), str(reply), (rule, reason), self._subject(path, found))
         return reply.code
 
-    def _note(
-        self, command: str, reply: str, rule: str, reason: str, path: ForwardPath | None = None, found: str = ""
-    ) -> None:
-        subject = Subject(self._session.door.name, path, found)
+    def _subject(self, path: ForwardPath | None = None, found: str = "") -> Subject:
+        return Subject(self._session.door.name, path, found)
+
+    def _note(self, command: str, reply: str, why: tuple[str, str], subject: Subject) -> None:
+        rule, reason = why
         where = place_of_rule(self._config, self._places, rule, subject) if rule else ""
         self.steps.append(SessionStep(command, reply, rule, reason, where))
 
@@ -184,8 +185,7 @@ class _Play:
         verdict = judge_sender(session, sender, transaction.client)
         if isinstance(verdict, Allowed) and verdict.rule not in {"door_without_sender_list", "null_path", "mx"}:
             return verdict.rule
-        first = may_send(session.door.door, transaction.client)
-        return first.rule
+        return may_send(session.door.door, transaction.client).rule
 
     def _told(self) -> tuple[str, str]:
         """Rule and reason out of the events since the last command."""

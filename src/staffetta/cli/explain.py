@@ -1,0 +1,22 @@
+"""`explain`: decisions of the relay, without sending anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from staffetta.cli.lazy import LazyGroup
+from staffetta.cli.options import config_option
+
+VERBS: Final = {
+    "route": ("staffetta.cli.explain_route", "Where mail for an address goes, and what decides it."),
+    "session": ("staffetta.cli.explain_session", "What a client would be answered, and by which rule."),
+}
+
+
+@click.group(cls=LazyGroup, verbs=VERBS)
+@config_option
+def explain(config: Path | None) -> None:
+    """Decisions of the relay, without sending anything: the same code answers that a running relay uses."""
