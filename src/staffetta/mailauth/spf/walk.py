@@ -196,8 +196,9 @@ class Walk:
         return expand_name(target, msgspec.structs.replace(self._facts, domain=domain))
 
     def _hosts(self, name: str) -> list[str]:
-        answer = self._answer(name, RecordKind.MX) or _NOTHING
-        return [exchanger.host for exchanger in answer.exchangers[:MX_HOSTS] if exchanger.host]
+        lookup = self._known.get((name, RecordKind.MX))
+        exchangers = lookup.exchangers if isinstance(lookup, Answer) else ()
+        return [exchanger.host for exchanger in exchangers[:MX_HOSTS] if exchanger.host]
 
     async def _costly(self, mechanism: Mechanism, place: Place, *, passing: bool) -> None:
         term, kind = mechanism.text, mechanism.kind
