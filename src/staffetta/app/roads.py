@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from staffetta.config.schema import Config, DomainPattern, InnerServer, Lmtp, LocalDomain, Maildir
 from staffetta.config.schema import Route as ConfiguredRoute
 from staffetta.delivery.road import Road
 from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.mail.domain import Domain, Host
-from staffetta.policy.route import IMPLIED_ROUTE, Hop, Pattern, Route, RouteTable, local_key
+from staffetta.policy.route import IMPLIED_ROUTE, Hop, Pattern, Route, RouteTable, destination_key, local_key
 from staffetta.tlspolicy.levels import TlsLevel
+
+_ANY: Final = Domain("any.invalid")
+"""A domain that does not matter."""
 
 
 class Roads:
@@ -47,6 +52,11 @@ class Roads:
         if way.held or domain is None or isinstance(domain.deliver, Maildir):
             return None
         return _inner_road(domain, domain.deliver)
+
+    def keys(self) -> tuple[str, ...]:
+        """The destinations that stand in the configuration itself: named hosts, and our own domains."""
+        named = [destination_key(route, _ANY) for route in self.table.routes if route.via]
+        return (*named, *map(local_key, self._local))
 
     def maildir_of(self, domain: Domain) -> LocalDomain | None:
         """The settings of a local domain."""

@@ -1,14 +1,19 @@
-"""`staffetta run`: one relay, until a signal says stop."""
+"""`staffetta run`: one relay, until a signal says stop. SIGHUP and the control socket reload it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+from pathlib import Path
+from typing import Final
 
+from staffetta.app.control_socket import ControlSocket, ControlSocketError
 from staffetta.app.privileges import PrivilegeError
 from staffetta.app.relay import Relay
-from staffetta.config.load import Loaded
+from staffetta.app.reload import Reloads
+from staffetta.app.standing import Standing
+from staffetta.config.load import Loaded, Problems, load
 from staffetta.net.listener import BindFailed
 from staffetta.net.loop import Signals, run
 from staffetta.net.notify import Notify
@@ -16,21 +21,31 @@ from staffetta.net.tls import CertificateFault
 from staffetta.spool.database import StoreError
 from staffetta.spool.recovery import AlreadyRunning
 
-NOT_ALLOWED = 5
-CANNOT_START = 8
+NOT_ALLOWED: Final = 5
+CANNOT_START: Final = 8
+
+CONTROL_ALARM: Final = "control socket"
 
 
-def serve(loaded: Loaded) -> int:
-    """Run until SIGTERM or SIGINT; the exit status (0 when it stopped in order)."""
+def serve(loaded: Loaded, file: Path | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the exit status (0 when it stopped in order). `file` is what a reload reads."""
+    path = (file or Path(loaded.file)).absolute()
+
+    def read(files: bool) -> Loaded | Problems:
+        return load(path, os.environ, files=files)
 
     async def main(signals: Signals) -> int:
-        relay = Relay(loaded.config)
+        relay = Relay(loaded.config, loaded.digest)
         notify = Notify(os.environ)
         try:
             await relay.start()
         except (BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, OSError) as error:
             sys.stderr.write(f"staffetta: cannot start: {error}\n")
             return NOT_ALLOWED if _not_allowed(error) else CANNOT_START
+        reloads = Reloads(relay, read, notify)
+        await _open_control(relay, Standing(relay, reloads, path))
+        relay.closing.append(reloads.close)
+        signals.on_reload = reloads.ask
         notify.ready(f"Serving as {loaded.config.hostname}: {', '.join(relay.addresses()) or 'no doors'}")
         notify.keep_alive(asyncio.get_running_loop())
         await signals.stop.wait()
@@ -45,6 +60,20 @@ def serve(loaded: Loaded) -> int:
         return 0
 
     return run(main)
+
+
+async def _open_control(relay: Relay, standing: Standing) -> None:
+    """Mail flows without it, so a relay whose socket cannot be made runs, and says so."""
+    control = ControlSocket(relay.config.data_dir, relay.parts.house.report)
+    standing.register(control)
+    try:
+        await control.open()
+    except ControlSocketError as error:
+        text = f"commands cannot ask this relay, SIGHUP still reloads it: {error}"
+        relay.parts.alarms.sound(CONTROL_ALARM, text)
+        sys.stderr.write(f"staffetta: {text}\n")
+    else:
+        relay.closing.append(control.close)
 
 
 def _not_allowed(error: Exception) -> bool:

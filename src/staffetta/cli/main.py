@@ -16,6 +16,9 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("staffetta.cli.serve", "Try it: a small internet on loopback, and five messages."),
     "init": ("staffetta.cli.init", "Write a working file: for a smarthost, or for a domain of your own."),
     "run": ("staffetta.cli.serve", "Serve."),
+    "reload": ("staffetta.cli.reload", "Let the running relay read its configuration again."),
+    "status": ("staffetta.cli.status", "One screen of health."),
+    "health": ("staffetta.cli.status", "Does the relay answer? For machines that ask."),
     "config": ("staffetta.cli.config", "Check and show the configuration."),
     "account": ("staffetta.cli.account", "Logins and mailboxes."),
     "queue": ("staffetta.cli.queue", "What waits, and what to do with it."),
@@ -24,6 +27,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "check": ("staffetta.cli.check", "Are we an open relay? Can we deliver to a route?"),
     "lookup": ("staffetta.cli.lookup", "Ask DNS as the relay does."),
     "dkim": ("staffetta.cli.dkim", "Signing keys, and the DNS records to publish."),
+    "service": ("staffetta.cli.service", "Hand the relay to systemd."),
     "help": ("staffetta.cli.help", "Explain a code such as C103."),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from staffetta.cli import exits
-from staffetta.cli.options import config_option, load_or_exit
+from staffetta.cli.options import config_option, find_file, load_or_exit
 from staffetta.cli.output import say
 
 
@@ -25,7 +25,7 @@ def run(config: Path | None) -> None:
         say(render(loaded.warnings))
     from staffetta.app.serve import serve  # noqa: PLC0415
 
-    sys.exit(serve(loaded))
+    sys.exit(serve(loaded, find_file(config)))
 
 
 @click.command()

@@ -74,8 +74,8 @@ class Pong(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReloadReport(msgspec.Struct, frozen=True, gc=False):
-    """What became of a reload. `digest` names the configuration that is in force after it, `reason` says what changed or
-    why it was refused; `problems` are mistakes and warnings of the file."""
+    """What became of a reload. `digest` names the configuration that is in force after it; `reason` says what changed,
+    or why it was refused; `problems` are mistakes and warnings of the file."""
 
     at: datetime
     done: bool
@@ -92,7 +92,7 @@ class Done(msgspec.Struct, frozen=True, gc=False, tag_field="result", tag="done"
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False, tag_field="result", tag="failed"):
-    """The request was not. `code` is `malformed`, `unknown` (no such request), or `internal`."""
+    """The request was not. `code` is `malformed` (no such request either) or `internal`."""
 
     code: str
     message: str

@@ -68,7 +68,7 @@ class EventLog:
     def __init__(self, settings: LogSettings, descriptor: int = 1) -> None:
         self._descriptor = descriptor
         self._render = _renderer(settings, descriptor)
-        self._wanted: tuple[type[Event], ...] | None = {"warning": _WARNINGS, "error": _ERRORS}.get(settings.level)
+        self._wanted = _wanted(settings)
         self._waiting: deque[Event] = deque()  # the only thing both threads touch: append and popleft are atomic
         self._overflown = 0  # counted by those who emit
         self._unwritten = 0  # counted by the writer, as are the next two
@@ -85,6 +85,11 @@ class EventLog:
     def dropped(self) -> int:
         """Events that never reached the output."""
         return self._overflown + self._unwritten
+
+    def adopt(self, settings: LogSettings) -> None:
+        """Write by other settings from the next line on."""
+        self._render = _renderer(settings, self._descriptor)
+        self._wanted = _wanted(settings)
 
     def emit(self, event: Event) -> None:
         """Queue one event; from any thread, cheapest from the loop's."""
@@ -161,6 +166,10 @@ class EventLog:
             if self._closing and time.monotonic() >= self._give_up_at:
                 return False
         return True
+
+
+def _wanted(settings: LogSettings) -> tuple[type[Event], ...] | None:
+    return {"warning": _WARNINGS, "error": _ERRORS}.get(settings.level)
 
 
 def _renderer(settings: LogSettings, descriptor: int) -> Render:

@@ -67,6 +67,9 @@ _CHANGES: Final = {
     Act.DROP: ("UPDATE recipients SET lease=0", ""),
 }
 _BOUNCE_LATER: Final = "UPDATE recipients SET bounce_by=? WHERE message_seq=? AND idx=? AND bounce_by IS NULL"
+_WAKES: Final = frozenset({Act.RETRY, Act.RELEASE})
+"""Acts that ask for an attempt now, whatever was found out about the destination before."""
+
 _DESTINATION_UP: Final = "DELETE FROM destinations WHERE destination=?"
 
 
@@ -99,7 +102,7 @@ def _perform(store: Store, page: Sequence[tuple[Key, Waiting]], order: Order) ->
         for _, one in changed:
             batch.add_journal(JournalEntry(order.line(one.id, one.recipient), order.now, one.id))
         batch.write(connection, None)
-        if order.act is Act.RETRY:
+        if order.act in _WAKES:
             names = {one.destination for _, one in changed}
             connection.executemany(_DESTINATION_UP, [(name,) for name in sorted(names)])
         connection.execute("COMMIT")
