@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,7 @@ from staffetta.cli.options import config_option, json_option, load_or_exit
 from staffetta.cli.output import Stop, line, print_json, safe, say, table
 from staffetta.cli.storing import confirm, store_errors
 from staffetta.control import dkim as control
-from staffetta.control.mx import parse_asked
-from staffetta.mail.domain import Domain, DomainError
+from staffetta.mail.domain import Domain, DomainError, parse_domain
 from staffetta.mailauth.dkim.keys import KeyChange, KeyPhase
 from staffetta.mailauth.dkim.keystore import KeysUnusable
 from staffetta.mailauth.dkim.publication import Publication, Published
@@ -27,8 +25,8 @@ FOUND_SHOWN = 120
 
 def _domain(_: click.Context, __: click.Parameter, text: str) -> Domain:
     try:
-        return parse_asked(text)
-    except DomainError as error:
+        return parse_domain(text.removesuffix("."))
+    except (DomainError, UnicodeError) as error:
         raise click.BadParameter(safe(f"{text!r}: {error}")) from error
 
 
@@ -82,6 +80,8 @@ def publish(domain: Domain, zone: bool, config: Path | None, as_json: bool) -> N
     Exit status 0: all are published; 1: one is missing or different; 3: DOMAIN does not sign; 6: the DNS does not
     answer. With --zone: 0 when the lines are written.
     """
+    import asyncio  # noqa: PLC0415 - not for `dkim list`
+
     if zone and as_json:
         raise click.UsageError("--zone and --json are two forms of the same records: choose one")
     known = load_or_exit(config, files=False).config

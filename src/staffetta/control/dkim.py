@@ -15,9 +15,7 @@ import msgspec
 
 from staffetta.config.schema import Config, DkimKey, DkimMode, LocalDomain
 from staffetta.control.answer import Answer
-from staffetta.control.mx import resolver_settings
 from staffetta.control.place import NothingThere, as_owner, make
-from staffetta.dns.live import LiveResolver
 from staffetta.mail.domain import Domain
 from staffetta.mailauth.dkim.keys import DomainKeys, KeyChange, KeyEntry, KeyPhase, KeySettings, may_go_at
 from staffetta.mailauth.dkim.keystore import KeyStore, read_key
@@ -123,6 +121,9 @@ def held_keys(config: Config, local: LocalDomain, now: float) -> tuple[HeldKey, 
 
 async def ask(config: Config, keys: Iterable[HeldKey]) -> tuple[Publication, ...]:
     """What the DNS says of the records of these keys."""
+    from staffetta.control.mx import resolver_settings  # noqa: PLC0415 - not for verbs that ask nobody
+    from staffetta.dns.live import LiveResolver  # noqa: PLC0415
+
     resolver = LiveResolver(resolver_settings(config))
     try:
         return await look_up_all(resolver, [held.key for held in keys])

@@ -5,7 +5,6 @@ RFC 6376 section 3.6.2. A record counts as published when a receiver would find 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -67,6 +66,8 @@ async def look_up(resolver: Resolver, key: SigningKey) -> Publication:
 
 async def look_up_all(resolver: Resolver, keys: Iterable[SigningKey]) -> tuple[Publication, ...]:
     """The same for several keys, in their order."""
+    import asyncio  # noqa: PLC0415 - takes 30 ms, and verbs that ask nobody import this module too
+
     return tuple(await asyncio.gather(*(look_up(resolver, key) for key in keys)))
 
 
@@ -77,6 +78,8 @@ async def look_after(store: KeyStore, resolver: Resolver, now: float, settings: 
     Never raises for one domain what would keep the others waiting: see `Looked.problems`. Raises KeysUnusable when
     the domains cannot be listed.
     """
+    import asyncio  # noqa: PLC0415
+
     moment = datetime.fromtimestamp(now, UTC)
     changes: list[KeyChange] = []
     problems: list[str] = []

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from staffetta.mailauth.dkim.tags import TagError, decode_base64, parse_tags, words
-from staffetta.mailauth.results import Word
 
 RECORD_OCTETS: Final = 4096
 """Longest record that is read. One of an 8192-bit key takes 1.5 KiB."""
@@ -61,10 +60,10 @@ class KeyRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeyFault(msgspec.Struct, frozen=True, gc=False):
-    """Why a record gives no key that counts."""
+    """Why a record gives no key that counts. `unfit`: there is a key, and we do not accept its like."""
 
     problem: str
-    word: Word = Word.PERMERROR
+    unfit: bool = False
     bits: int = 0
     testing: bool = False
 
@@ -116,9 +115,9 @@ def _key(kind: str, text: str) -> tuple[Algorithm, PublicKey, int] | KeyFault:
     bits = key.key_size
     if not LEAST_BITS <= bits <= MOST_BITS:
         size = "short" if bits < LEAST_BITS else "long"
-        return KeyFault(f"the RSA key is too {size}: {bits} bits", Word.POLICY, bits)
+        return KeyFault(f"the RSA key is too {size}: {bits} bits", unfit=True, bits=bits)
     if key.public_numbers().e.bit_length() > EXPONENT_BITS:
-        return KeyFault("the RSA key has an absurd exponent", Word.POLICY, bits)
+        return KeyFault("the RSA key has an absurd exponent", unfit=True, bits=bits)
     return Algorithm.RSA_SHA256, key, bits
 
 

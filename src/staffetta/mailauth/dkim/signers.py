@@ -25,7 +25,7 @@ class OwnKey(msgspec.Struct, frozen=True, gc=False):
 class Signers:
     """Signers by domain. `sources`: for each domain that signs its own key, or None for those of the store.
 
-    `clock` gives seconds since the epoch. Not for threads.
+    `clock` gives seconds since the epoch. `signer` may be called in one thread beside the one that calls the rest.
     """
 
     __slots__ = ("_clock", "_known", "_lifetime", "_sources", "_store")
@@ -43,12 +43,25 @@ class Signers:
         self._lifetime = lifetime_seconds
         self._known: dict[str, Signer] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether mail of any domain is signed."""
+        return bool(self._sources)
+
     def make_keys(self) -> None:
         """Make what is missing, for all domains. Blocks for up to a second for each: to be called before serving, and
         may be called in a thread. Raises KeysUnusable."""
         for domain, own in self._sources.items():
             if own is None:
                 self._store.make(domain, self._now())
+
+    def signs(self, domain: str) -> bool:
+        """Whether mail of a domain is signed."""
+        return domain in self._sources
+
+    def ready(self, domain: str) -> Signer | None:
+        """The signer of a domain whose keys were read before; None: `signer` has to be asked, which may take a while."""
+        return self._known.get(domain)
 
     def signer(self, domain: str) -> Signer | None:
         """Who signs for a domain; None when nobody does. Reads files the first time, and makes keys that are missing.

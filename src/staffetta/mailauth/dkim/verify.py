@@ -145,7 +145,7 @@ class Verification:
 
     def _judge(self, one: Signature, record: KeyRecord | KeyFault, digest: bytes) -> DkimResult:
         if isinstance(record, KeyFault):
-            result = one.result(record.word, record.problem)
+            result = one.result(Word.POLICY if record.unfit else Word.PERMERROR, record.problem)
         elif record.algorithm is not one.algorithm:
             result = one.result(Word.PERMERROR, "the key is of another type than the signature")
         elif record.strict and one.agent_domain != one.domain:
