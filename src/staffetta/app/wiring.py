@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -20,6 +21,7 @@ from staffetta.accounts.store import AccountStore
 from staffetta.app.couriers import Couriers
 from staffetta.app.directory import build_directory
 from staffetta.app.forwarding import Forwarder, forwarding_of
+from staffetta.app.mailauth import signers_of
 from staffetta.app.roads import Roads
 from staffetta.config.schema import Config
 from staffetta.delivery.attempt import Tools
@@ -35,9 +37,11 @@ from staffetta.dns.mx import OwnIdentity
 from staffetta.dns.resolver import Resolver
 from staffetta.intake.door import House
 from staffetta.intake.refusals import RefusalJournal
+from staffetta.intake.signing import SigningRoom
 from staffetta.mail.address import NULL_PATH, Mailbox
 from staffetta.mail.identity import IdentitySource
 from staffetta.mail.network import NetworkSet, address_number
+from staffetta.mailauth.dkim.signers import Signers
 from staffetta.net.connect import Connector, ConnectSettings, SocketConnector
 from staffetta.net.contract import Endpoint
 from staffetta.net.tls import ClientContexts, ServerCertificate
@@ -98,6 +102,7 @@ class Plan(msgspec.Struct, frozen=True):
     roads: Roads
     directory: Directory
     rules: Rules
+    signers: Signers
     connections: int
 
 
@@ -120,6 +125,7 @@ class Parts:
             stores.spool, settings, rules.couriers, rules.notifier, emit, clock=world.clock, random=world.random
         )
         self.dispatcher.adopt(rules)
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="signing")
         self.house = self._house(plan)
 
     def plan(self, config: Config, world: World, connections: int) -> Plan:
@@ -137,7 +143,8 @@ class Parts:
         tools = self._tools(config, world, Forwarder(forwarding, directory, world.clock))
         couriers = Couriers(config, roads, tools, directory.owner, world.clock)
         rules = Rules(retry, couriers.courier, notifier, roads.limits, roads.destination)
-        return Plan(config, world, roads, directory, rules, connections)
+        signers = signers_of(config, world.clock)
+        return Plan(config, world, roads, directory, rules, signers, connections)
 
     def adopt(self, plan: Plan) -> None:
         """Put a plan in force: sessions see it from their next command on, delivery from its next attempt on.
@@ -175,6 +182,7 @@ class Parts:
             hostname=config.hostname.ascii,
             sessions=before.sessions if before else set(),
             tasks=before.tasks if before else set(),
+            signing=SigningRoom(plan.signers, self._threads, asyncio.get_running_loop()) if plan.signers.any else None,
         )
 
     def _targets(self, mailbox: Mailbox) -> Sequence[tuple[Mailbox, str]]:

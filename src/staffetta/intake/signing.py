@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from staffetta.mail.domain import Domain
 from staffetta.mail.reply import reply
 from staffetta.mailauth.dkim.canonical import BodyHash
+from staffetta.mailauth.dkim.keystore import KeysUnusable
 from staffetta.mailauth.dkim.sign import Signer, Unsigned, new_body_hash
+from staffetta.mailauth.dkim.signers import Signers
 from staffetta.message.header import Header
 
 CANNOT_SIGN: Final = reply(451, "4.7.5", "the message cannot be signed now, try again later")
@@ -26,13 +28,6 @@ BATCH: Final = 32
 
 class CannotSign(Exception):
     """The keys of a domain of ours cannot be used; the message says why, for the operator."""
-
-
-class Signers(Protocol):
-    """Who signs for which of our domains."""
-
-    def signer(self, domain: Domain) -> Signer | None:
-        """The signer of a domain; None when mail of it is not signed. Raises CannotSign."""
 
 
 class SigningRoom:
@@ -54,6 +49,15 @@ class SigningRoom:
         if not self._busy:
             self._begin()
         return await answer
+
+    async def load(self, domain: str) -> Signer | None:
+        """The signer of a domain that is asked for the first time, its keys read or made. Raises CannotSign."""
+        if not self.signers.signs(domain):
+            return None
+        try:
+            return await self._loop.run_in_executor(self._executor, self.signers.signer, domain)
+        except KeysUnusable as error:
+            raise CannotSign(str(error)) from error
 
     def _begin(self) -> None:
         self._busy = True
@@ -103,7 +107,7 @@ def body_to_sign() -> BodyToSign:
 
 async def signatures(room: SigningRoom, domain: Domain, block: bytes, body: BodyToSign, now: float) -> bytes:
     """The fields to put in front of a header block; b"" when mail of this domain is not signed. Raises CannotSign."""
-    signer = room.signers.signer(domain)
+    signer = room.signers.ready(domain.ascii) or await room.load(domain.ascii)
     if signer is None:
         return b""
     return await room.sign(signer.prepare(Header(block).fields, body.hasher.finish(), now))

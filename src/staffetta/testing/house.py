@@ -37,6 +37,7 @@ from staffetta.testing.authority import Authority
 from staffetta.testing.clock import VirtualClock
 from staffetta.testing.sink import Sink
 from staffetta.testing.sink_script import Script
+from staffetta.testing.unsigned import unsigned
 
 OUTSIDE: Final = "203.0.113.25"
 """Where every domain of the world outside has its mail server."""
@@ -205,7 +206,7 @@ class House:
         loaded = load(file, {}, machine_name="mx.example.org")
         if isinstance(loaded, Problems):
             raise ValueError("\n".join(str(problem) for problem in loaded.problems))
-        return loaded.config
+        return unsigned(loaded.config, self._text)
 
     async def stop(self) -> None:
         """Drain as `app.relay.Relay.stop` does."""

@@ -60,7 +60,7 @@ class Signers:
         return domain in self._sources
 
     def ready(self, domain: str) -> Signer | None:
-        """The signer of a domain whose keys were read before; None: `signer` has to be asked, which may take a while."""
+        """The signer of a domain whose keys were read before; None: ask `signer`, which may take a while."""
         return self._known.get(domain)
 
     def signer(self, domain: str) -> Signer | None:
