@@ -141,6 +141,8 @@ def _listening(opening: Opening, change: DoorChange, bind: BindTo) -> list[socke
 def _explained(why: BindFailed, error: Exception, opening: Opening, change: DoorChange) -> BindFailed:
     """Where a door of our own is in the way, say so: it cannot make place before we know that all goes well."""
     cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, PermissionError):
+        return BindFailed(f"{why}; a relay that started as root can do it at its start only: restart it")
     if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
         ours = [*change.gone, *(door for door, _ in change.kept)]
         for door in ours:

@@ -37,11 +37,12 @@ def reload(config: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, **{name: getattr(report, name) for name in report.__struct_fields__}})
     for problem in report.problems:
-        say(safe(problem))
+        if problem not in report.reason:
+            say(safe(problem))
     if not report.done:
         if not as_json:
             say(f"Refused: {safe(report.reason)}")
-            say(f"The configuration of before ({report.digest}) stays in force. All mistakes: staffetta config check")
+            say(f"The configuration of before ({report.digest}) stays in force.")
         click.get_current_context().exit(exits.CONFIGURATION)
     if not as_json:
         line(f"Reloaded: {safe(report.reason)}")

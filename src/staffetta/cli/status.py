@@ -11,7 +11,7 @@ import click
 
 from staffetta.cli import exits
 from staffetta.cli.options import config_option, json_option
-from staffetta.cli.output import Stop, line, octets, print_json, safe, say, span, table
+from staffetta.cli.output import Stop, line, octets, on_terminal, print_json, safe, say, span, table
 from staffetta.cli.reaching import data_dir_of
 from staffetta.cli.storing import store_errors
 from staffetta.control.channel import NotReachable, Ping, Pong, RequestFailed, ask
@@ -81,7 +81,7 @@ class Span(click.ParamType[float]):
 @click.command()
 @config_option
 @json_option
-@click.option("--wait", type=Span(), default=0.0, metavar="TIME", help="Wait until it answers, at most so long (30s).")
+@click.option("--wait", type=Span(), default="0s", metavar="TIME", help="Wait until it answers, at most so long (30s).")
 def health(config: Path | None, as_json: bool, wait: float) -> None:
     """Exit with 0 when the relay answers and its doors are open, else with 4."""
     data_dir, _ = data_dir_of(config)
@@ -133,10 +133,13 @@ def _show(answer: StatusAnswer, now: float) -> None:
 
 def _doors(answer: StatusAnswer) -> None:
     rows = [(one.name, one.address, one.role, one.tls, str(one.sessions)) for one in answer.listeners]
-    if rows:
+    if rows and on_terminal():
         line("")
         table(("door", "address", "role", "tls", "sessions"), rows)
         line("")
+        return
+    for name, address, *rest, sessions in rows:
+        line(f"{'door':<9}{safe(name)} {safe(address)}, {', '.join(rest)}, {sessions} sessions")
 
 
 def _destinations(answer: StatusAnswer, now: float) -> None:
@@ -144,13 +147,19 @@ def _destinations(answer: StatusAnswer, now: float) -> None:
         (
             one.destination,
             str(one.waiting),
-            f"down for {span(one.down_until.timestamp() - now)}",
+            f"in {span(one.down_until.timestamp() - now)}",
             str(one.failures),
             one.last_reply,
         )
         for one in answer.destinations
     ]
-    if rows:
+    if rows and not on_terminal():
+        for destination, waiting, again, failures, reply in rows:
+            line(
+                f"{'trouble':<9}{safe(destination)}: {waiting} waiting, down {failures} times in a row,"
+                f" tried again {again}: {safe(reply)}"
+            )
+    elif rows:
         line("")
         table(("destination in trouble", "waiting", "tried again", "failures", "last reply"), rows)
 

@@ -32,7 +32,7 @@ LARGEST_OCTETS: Final = 1 << 20
 _Files = tuple[bytes, bytes]
 """Certificate and key."""
 
-_Signature = tuple[tuple[int, int, int], ...]
+_Signature = tuple[tuple[int, ...], ...]
 
 
 class CertificateFault(Exception):
@@ -123,7 +123,8 @@ class ServerCertificate:
                 status = os.stat(path)
             except OSError as error:
                 raise CertificateFault(f"{path}: {error.strerror}") from error
-            found.append((status.st_mtime_ns, status.st_ino, status.st_size))
+            # The time of change too: permission to read may be what was missing.
+            found.append((status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size))
         return tuple(found)
 
     def _read(self) -> _Files:

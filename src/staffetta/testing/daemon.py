@@ -129,6 +129,38 @@ class Daemon:
         lines = (self.folder / "stderr").read_text().split("\n")
         return "\n".join([line for line in lines if not line.startswith("staffetta: running as root")])
 
+    async def told(self, name: str, count: int = 1) -> list[dict[str, Any]]:
+        """The events of that name in the log, once there are so many. Raises TimeoutError with what was complained."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while len(found := [event for event in self.log() if event["event"] == name]) < count:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise TimeoutError(f"{len(found)} {name}, not {count}; {self.complaints()}") from None
+        return found
+
+    def write(self, text: str) -> None:
+        """Another configuration behind CONFIG; `reload` makes the relay read it."""
+        config = self.folder / "staffetta.toml"
+        fresh = config.with_suffix(".new")
+        fresh.write_text(CONFIG.format(sink=self.sink.port) + text)
+        fresh.chmod(0o600)
+        fresh.replace(config)
+
+    async def reload(self, text: str | None = None) -> dict[str, Any]:
+        """SIGHUP, with another configuration when one is given; the event that says what became of it."""
+        ends = ("reloaded", "reload_refused")
+        before = sum(event["event"] in ends for event in self.log())
+        if text is not None:
+            self.write(text)
+        if self.process is not None:
+            self.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(found := [event for event in self.log() if event["event"] in ends]) <= before:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        self._find_doors()
+        return found[-1]
+
     def journal(self) -> list[dict[str, Any]]:
         """Every event that is on disk, in order."""
         connection = apsw.Connection(str(self.folder / "data" / STORE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
@@ -159,7 +191,8 @@ class Daemon:
 
     def _find_doors(self) -> None:
         for event in self.log():
-            if event["event"] == "ready":
+            if event["event"] in {"ready", "reloaded"}:
+                self.doors.clear()
                 for listener in event["listeners"]:
                     name, _, where = listener.rpartition(" ")
                     host, _, port = where.rpartition(":")
