@@ -222,6 +222,8 @@ def _original_recipient(value: str) -> str:
     kind, semicolon, address = value.partition(";")
     if not semicolon or len(value.encode()) > ORCPT_OCTETS or not _ADDRESS_TYPE.fullmatch(kind):
         raise CommandError(BAD_PARAMETER)
+    if kind.upper() == "RFC822" and (unlabelled := _unlabelled_utf8(address)):
+        return f"utf-8;{unlabelled}"
     if kind.upper() != "UTF-8":
         return f"{kind};{decode_xtext(address)}"
     if not _UTF8_ADDRESS.fullmatch(address):
@@ -230,6 +232,21 @@ def _original_recipient(value: str) -> str:
     if not decoded.isprintable():
         raise CommandError(BAD_PARAMETER, "control_character")
     return f"{kind};{decoded}"
+
+
+def _unlabelled_utf8(text: str) -> str:
+    """The address behind `rfc822;` whose octets are UTF-8, "" for any other.
+
+    Postfix (3.7) sends it so for a recipient beyond ASCII, although RFC 6533 section 3 has a type of its own for those.
+    """
+    if not _XTEXT.fullmatch(text):
+        return ""
+    octets = _XTEXT_PAIR.sub(lambda match: chr(int(match[1], 16)), text).encode("latin-1")
+    try:
+        decoded = octets.decode()
+    except UnicodeDecodeError:
+        return ""
+    return decoded if decoded.isprintable() and not decoded.isascii() else ""
 
 
 def _embedded_character(match: re.Match[str]) -> str:

@@ -87,6 +87,7 @@ RCPT = [
     ("TO:<anna@example.org> NOTIFY=DELAY,FAILURE", Recipient(ANNA, (Notify.DELAY, Notify.FAILURE))),
     ("TO:<anna@example.org> ORCPT=rfc822;Bob+2Bx@example.com", Recipient(ANNA, (), "rfc822;Bob+x@example.com")),
     ("TO:<anna@example.org> ORCPT=UTF-8;b\\x{F6}b@example.com", Recipient(ANNA, (), "UTF-8;böb@example.com")),
+    ("TO:<anna@example.org> ORCPT=rfc822;b+C3+B6b@example.com", Recipient(ANNA, (), "utf-8;böb@example.com")),
 ]
 
 RCPT_REFUSED = [
@@ -100,6 +101,9 @@ RCPT_REFUSED = [
     ("TO:<anna@example.org> NOTIFY=,", 501),
     ("TO:<anna@example.org> NOTIFY=SOMETIMES", 501),
     ("TO:<anna@example.org> NOTIFY=DELAY NOTIFY=DELAY", 501),
+    ("TO:<anna@example.org> ORCPT=rfc822;b+F6b@example.com", 501),
+    ("TO:<anna@example.org> ORCPT=rfc822;b+C2+85b@example.com", 501),
+    ("TO:<anna@example.org> ORCPT=x400;b+C3+B6b@example.com", 501),
     ("TO:<anna@example.org> ORCPT=anna@example.org", 501),
     ("TO:<anna@example.org> ORCPT=;anna@example.org", 501),
     ("TO:<anna@example.org> ORCPT=rfc822;", 501),
