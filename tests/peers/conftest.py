@@ -153,9 +153,10 @@ class Daemon:
         )
         return done.stdout.decode().split("\n")[:-1]
 
-    def account(self, address: str) -> None:
+    def account(self, address: str, *may_send: str) -> None:
         """A login and mailbox."""
-        done = self.command("account", "add", address, "--password-stdin", input=PASSWORD)
+        grants = [word for one in may_send for word in ("--may-send", one)]
+        done = self.command("account", "add", address, "--password-stdin", *grants, input=PASSWORD)
         assert done.returncode == 0, done.stdout
 
     def start(self) -> None:

@@ -68,12 +68,30 @@ def test_postfix_refuses_and_its_words_come_back(postfix: Any, start_daemon: Any
     assert any(b"Status: 5.3.4" in report for report in reports)
 
 
+ODD = {
+    "8-bit": "Grüße\r\n".encode() + b"caf\xe9\r\n",
+    "dots": b".\r\n..\r\n.x\r\n\r\n.\r\n",
+    "none": b"",
+    "long lines": b"z" * 990 + b"\r\n." + b"y" * 980 + b"\r\n",
+    "5 MiB": (b"QUJD" * 19 + b"\r\n") * (5 * 1024 * 1024 // 78),
+}
+
+
+def letter(body: bytes) -> bytes:
+    return (
+        b"From: anna@home.example\r\nTo: ben@home.example\r\nSubject: through Postfix\r\n"
+        b"Date: Tue, 24 Nov 2026 11:08:42 +0000\r\nMessage-ID: <1@home.example>\r\n\r\n" + body
+    )
+
+
 @pytest.mark.parametrize("mechanisms", ["plain", "login"])
 def test_postfix_as_a_client_with_login_and_tls(
-    postfix: Any, start_daemon: Any, password: str, mechanisms: str
+    postfix: Any, start_daemon: Any, password: str, without_trace: Any, mechanisms: str
 ) -> None:
     def prepare(one: Any) -> None:
-        for name in ("anna", "ben"):
+        # Without this grant Postfix could not tell anna what became of her mail.
+        one.account("anna@home.example", "mailer-daemon@postfix.example")
+        for name in ("ben", "jörg"):
             one.account(f"{name}@home.example")
 
     daemon = start_daemon("", prepare)
@@ -86,12 +104,24 @@ def test_postfix_as_a_client_with_login_and_tls(
         "smtp_sasl_security_options = noanonymous\n"
         f"smtp_sasl_mechanism_filter = {mechanisms}\n"
     )
+    sent = [letter(body) for body in ODD.values()]
     with smtplib.SMTP("127.0.0.1", port, timeout=15) as smtp:
-        for number in range(3):
-            smtp.sendmail("anna@home.example", ["ben@home.example"], b"X-Number: %d\r\n" % number + BODY)
-    found = daemon.mailbox("ben", 3)
-    assert all(one.endswith(BODY.partition(b"\r\n\r\n")[2]) for one in found)
+        for content in sent:
+            smtp.sendmail("anna@home.example", ["ben@home.example"], content, ["BODY=8BITMIME"])
+        smtp.sendmail("anna@home.example", ["jörg@home.example"], sent[0], ["BODY=8BITMIME", "SMTPUTF8"])
+        smtp.sendmail("anna@home.example", ["nobody@home.example"], sent[1])
+        # The envelope is anna's, the author is not.
+        smtp.sendmail("anna@home.example", ["ben@home.example"], sent[1].replace(b"anna@", b"boss@"))
+    found = daemon.mailbox("ben", len(sent))
+    assert sorted(without_trace(one) for one in found) == sorted(sent)
     assert all(b"with ESMTPSA" in one for one in found)
+    (found,) = daemon.mailbox("j%C3%B6rg")
+    assert without_trace(found) == sent[0]
+    assert b"with UTF8SMTPSA" in found
+    reports = b"".join(daemon.mailbox("anna", 2)).replace(b"\r\n    ", b" ")
+    assert reports.count(b"\r\nFrom: Mail Delivery System <MAILER-DAEMON@postfix.example>\r\n") == 2, reports
+    assert b"550 5.1.1 no such recipient here (in reply to RCPT TO command)" in reports
+    assert b"550 5.7.1 the From or Sender address of the message is not yours to use" in reports
 
 
 def test_smtp_sink_takes_many_messages(component: Any, run: Any, start_daemon: Any, smtp_sink: int) -> None:
