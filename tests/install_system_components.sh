@@ -14,6 +14,7 @@ need smtp-sink postfix
 need swaks swaks
 need curl curl
 need openssl openssl
+need systemd-analyze systemd
 need msmtp msmtp
 need mutt mutt
 need s-nail s-nail

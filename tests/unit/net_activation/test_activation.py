@@ -178,6 +178,32 @@ def test_a_descriptor_that_is_no_door_stops_the_start(tmp_path: Path, make: str,
     assert b"Traceback" not in err
 
 
+def test_one_socket_for_both_families_knows_its_clients(tmp_path: Path) -> None:
+    """systemd makes one IPv6 socket that takes IPv4 too; its clients are judged by their IPv4 address."""
+    with socket.socket(socket.AF_INET6) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            sock.bind(("::", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        sock.listen()
+        port = sock.getsockname()[1]
+        process = launch(tmp_path, f"*:{port}", [sock.fileno()], "")
+        with process:
+            try:
+                for address in (LOOPBACK, "::1"):
+                    with smtplib.SMTP(address, port, timeout=20) as client:
+                        client.ehlo("client.example")
+                        assert client.mail("anna@office.example")[0] == 250
+                        assert client.rcpt("ben@x.example")[0] == 250  # loopback is trusted
+            finally:
+                process.send_signal(signal.SIGTERM)
+                out, err = process.communicate(timeout=40)
+        assert process.returncode == 0, err
+    clients = {line["client"] for line in map(json.loads, out.split(b"\n")[:-1]) if line["event"] == "connect"}
+    assert clients == {LOOPBACK, "::1"}
+
+
 def test_a_restart_loses_no_connection(tmp_path: Path) -> None:
     """The socket lives in the service manager: who connects between two relays is served by the second."""
     with listening(LOOPBACK) as [sock]:
