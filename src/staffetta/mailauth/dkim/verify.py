@@ -14,7 +14,7 @@ import hmac
 from typing import Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InternalError, InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -193,7 +193,7 @@ def is_signed(key: PublicKey, signature: bytes, digest: bytes) -> bool:
             key.verify(signature, digest, _PADDING, _DIGEST)
         else:
             key.verify(signature, digest)
-    except InvalidSignature:
+    except (InvalidSignature, ValueError, InternalError):  # the last two: numbers that are no key
         return False
     return True
 
