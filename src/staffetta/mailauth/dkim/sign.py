@@ -38,7 +38,7 @@ GUARDED: Final = (
     b"content-type",
     b"content-transfer-encoding",
 )
-"""Signed once more than they are there. `To` is not among them when it is missing: old servers on the way put a
+"""Signed once more than they are there. So is `To`, but not where it is missing: old servers on the way put a
 `To: undisclosed-recipients` there."""
 
 SIGNED: Final = frozenset(GUARDED) | {
@@ -173,7 +173,8 @@ def _listed(names: tuple[bytes, ...]) -> tuple[bytes, bytes]:
     """The value of `h=` for signed fields from the last to the first, as written and as hashed."""
     lines: list[bytes] = []
     line = b"h="
-    for name in names + GUARDED:
+    guards = (*GUARDED, b"to") if b"to" in names else GUARDED
+    for name in names + guards:
         if len(line) + len(name) + 2 > LINE_OCTETS:
             lines.append(line)
             line = b""
