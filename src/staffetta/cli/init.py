@@ -6,8 +6,9 @@ import datetime
 import os
 import socket
 import sys
+import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -38,6 +39,10 @@ from staffetta.control.init_file import (
     render_file,
 )
 from staffetta.control.init_write import CannotWrite, Exists, FirstFile, Refused, write_all
+
+if TYPE_CHECKING:
+    from staffetta.config.load import Loaded
+    from staffetta.config.schema import Config
 
 PASSWORD_VARIABLE: Final = variable_of(("route", "default", "password"))
 PASSWORD_NAME: Final = "smarthost.password"  # noqa: S105 - the name of a file
@@ -100,8 +105,7 @@ def domain(domain: str, smarthost: str | None, **options: Any) -> None:
     upstream, password = _upstream(asking, given, via, f"Login at {via} (none)") if via else (None, None)
     plan = _plan(asking, given, f"staffetta init domain {domain}", hostname, domain)
     plan = msgspec.structs.replace(plan, postmaster=postmaster, upstream=upstream)
-    _write(asking, given, plan, password)
-    _print_records(plan)
+    _print_records(plan, _dkim_records(_write(asking, given, plan, password).config))
     steps = [(f"account add YOU@{domain}", "a mailbox and a login"), _serve(plan)]
     _next(given, [*steps, (f"check domain {domain}", "when the records are published")])
 
@@ -195,8 +199,8 @@ def _password(asking: Asking, given: Given, host: str) -> tuple[str, bytes | Non
     return "", None
 
 
-def _write(asking: Asking, given: Given, plan: Plan, password: bytes | None) -> None:
-    """Write all files, or say why not."""
+def _write(asking: Asking, given: Given, plan: Plan, password: bytes | None) -> Loaded:
+    """Write all files, or say why not; what was written, as it loads."""
     from staffetta.config.problems import render  # noqa: PLC0415
 
     asking.finish()
@@ -223,12 +227,28 @@ def _write(asking: Asking, given: Given, plan: Plan, password: bytes | None) -> 
     say(f"Wrote {safe(str(given.output))} ({lines_of_settings(text)} lines of settings), and it is right.")
     for one in others:
         say(f"Wrote {safe(str(one.path))}" + (", readable by its owner only." if one.secret else "."))
+    return loaded
 
 
-def _print_records(plan: Plan) -> None:
+def _dkim_records(config: Config) -> list[tuple[str, str]]:
+    """Owner and text of the records of the domain's keys, which are made now; none where that is not possible yet."""
+    from staffetta.control import dkim  # noqa: PLC0415
+    from staffetta.control.place import NotAllowed, NothingThere  # noqa: PLC0415
+    from staffetta.mailauth.dkim.keystore import KeysUnusable  # noqa: PLC0415
+
+    try:
+        keys = dkim.held_keys(config, config.domains[0], time.time())
+    except (NotAllowed, NothingThere, KeysUnusable) as error:
+        say(f"No signing keys yet ({safe(str(error))}): staffetta dkim publish makes them and says their records.")
+        return []
+    say(f"Made keys in {safe(str(config.data_dir))}, with which outgoing mail is signed.")
+    return [dkim.record_of(held.key) for held in keys]
+
+
+def _print_records(plan: Plan, keys: list[tuple[str, str]]) -> None:
     from staffetta.control.init_records import records  # noqa: PLC0415
 
-    found = records(plan)
+    found = records(plan, keys)
     if not on_terminal():
         for one in found:
             record((one.name, one.type, one.value, one.why))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -25,7 +26,7 @@ from staffetta.control.init_file import lines_of_settings
 SMARTHOST = ["init", "smarthost", "smtp.provider.example", "--hostname", "relay.office.example"]
 EVERYTHING = [*SMARTHOST, "--login", "office", "--password-stdin", "--trust", "192.168.1.0/24, 10.1.0.0/16"]
 EVERYTHING += ["--postmaster", "anna@office.example", "--unprivileged"]
-DOMAIN = ["init", "domain", "bücher.example"]
+DOMAIN = ["init", "domain", "bücher.example", "--data-dir", "data"]
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,12 @@ def test_a_domain_has_its_doors_and_records() -> None:
     ]
     assert [domain.domain.ascii for domain in config.domains] == ["xn--bcher-kva.example"]
     rows = [line.split("\t")[:3] for line in result.stdout.split("\n")[:-1]]
-    assert rows == [
+    keys = [row for row in rows if "._domainkey." in row[0]]
+    assert [row[1] for row in keys] == ["TXT", "TXT"]
+    assert sorted(re.sub("p=.*", "", row[2]) for row in keys) == ["v=DKIM1; k=ed25519; ", "v=DKIM1; k=rsa; "]
+    listed = [json.loads(line) for line in run("dkim", "list", "--json").stdout.split("\n")[:-1]]
+    assert {row[0] for row in keys} == {f"{one['selector']}._domainkey.{one['domain']}" for one in listed}
+    assert [row for row in rows if row not in keys] == [
         ["mail.xn--bcher-kva.example", "A / AAAA", "(the public address of this machine)"],
         ["xn--bcher-kva.example", "MX", "10 mail.xn--bcher-kva.example."],
         ["xn--bcher-kva.example", "TXT", "v=spf1 mx -all"],
@@ -104,6 +110,14 @@ def test_records_are_honest_about_other_shapes() -> None:
     assert "_submissions._tcp.xn--bcher-kva.example\tSRV\t0 0 0 .\tno mail program" in out
     assert "0 1 2587 mail" in out
     assert "led to 2525 here" in run(*DOMAIN, "--unprivileged", "--force").stdout
+
+
+def test_a_data_directory_that_cannot_be_made_is_no_obstacle() -> None:
+    Path("file").touch()
+    result = run(*DOMAIN[:3], "--data-dir", "file/data")
+    assert result.exit_code == 0, result.output
+    assert "_domainkey" not in result.stdout
+    assert "staffetta dkim publish" in result.stderr
 
 
 def test_three_commands_come_next() -> None:
@@ -307,7 +321,7 @@ def test_a_person_is_asked_for_a_smarthost(folder: Path) -> None:
 
 
 def test_a_person_is_asked_for_a_domain(folder: Path) -> None:
-    terminal = Terminal(["init", "domain", "example.org"], folder)
+    terminal = Terminal(["init", "domain", "example.org", "--data-dir", "data"], folder)
     terminal.answer("Name of this machine", "")
     terminal.answer("Address for complaints", "anna@example.org")
     terminal.answer("Smarthost for mail going out", "")
