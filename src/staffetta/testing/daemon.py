@@ -60,15 +60,16 @@ tls = "off"
 
 
 class Daemon:
-    """One relay, started and stopped. `text` is TOML behind CONFIG; accounts are `address: password`."""
+    """One relay, started and stopped. `text` is TOML behind `head`; accounts are `address: password`."""
 
-    def __init__(self, folder: Path, text: str, accounts: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, text: str, accounts: Mapping[str, str], *, head: str = CONFIG) -> None:
         self.folder = folder
         self.sink = Sink()
         self.doors: dict[str, Endpoint] = {}
         self.authority = Authority(folder)
         self.process: subprocess.Popen[bytes] | None = None
         self._text = text
+        self._head = head
         self._accounts = accounts
 
     async def __aenter__(self) -> Daemon:
@@ -83,7 +84,7 @@ class Daemon:
         self.authority.issue("mx.example.org", stem="mx")
         await self.sink.start()
         config = self.folder / "staffetta.toml"
-        config.write_text(CONFIG.format(sink=self.sink.port) + self._text)
+        config.write_text(self._head.format(sink=self.sink.port) + self._text)
         config.chmod(0o600)
         data = self.folder / "data"
         data.mkdir(mode=0o700, exist_ok=True)
@@ -143,7 +144,7 @@ class Daemon:
         """Another configuration behind CONFIG; `reload` makes the relay read it."""
         config = self.folder / "staffetta.toml"
         fresh = config.with_suffix(".new")
-        fresh.write_text(CONFIG.format(sink=self.sink.port) + text)
+        fresh.write_text(self._head.format(sink=self.sink.port) + text)
         fresh.chmod(0o600)
         fresh.replace(config)
 
