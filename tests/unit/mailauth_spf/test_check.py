@@ -292,6 +292,57 @@ def test_ten_names_of_the_client_are_looked_at() -> None:
     assert ask(table)[0] == SpfResult(SpfWord.PASS, "example.com", "ptr")
 
 
+@pytest.mark.parametrize(
+    ("proven", "used"),
+    [
+        (["other.example", "b.example.com", "example.com"], "example.com"),
+        (["other.example", "badexample.com", "b.example.com"], "b.example.com"),
+        (["other.example", "badexample.com"], "other.example"),
+        ([], "unknown"),
+    ],
+)
+def test_the_clients_own_name_is_the_best_there_is(proven: list[str], used: str) -> None:
+    """RFC 7208 section 7.3: the domain, then one below it, then any; names that lead elsewhere never."""
+    table: dict[str, Texts | Lookup] = {
+        "example.com": spf("v=spf1 include:inc.example -all exp=why.example"),
+        "inc.example": spf("v=spf1 -all"),
+        "why.example": {"TXT": ["%{p}"]},
+        "3.2.0.192.in-addr.arpa": {"PTR": ["claimed.example.com", *proven]},
+        "claimed.example.com": {"A": ["192.0.2.4"]},
+    }
+    table |= {name: {"A": ["192.0.2.3"]} for name in proven if name != "example.com"}
+    if "example.com" in proven:
+        table["example.com"] = {"TXT": ["v=spf1 -all exp=why.example"], "A": ["192.0.2.3"]}
+    assert ask(table)[0].explanation == used
+
+
+def test_the_domain_macro_is_that_of_the_record_it_stands_in() -> None:
+    table = {
+        "example.com": spf("v=spf1 include:inc.example redirect=red.example"),
+        "inc.example": spf("v=spf1 exists:no.%{o} -all"),
+        "red.example": spf("v=spf1 exists:%{d}.%{o}.x -all"),
+        "red.example.example.com.x": {"A": ["127.0.0.2"]},
+    }
+    assert ask(table)[0] == SpfResult(SpfWord.PASS, "example.com", "exists:%{d}.%{o}.x")
+
+
+def test_records_that_are_there_but_unusable_are_not_void() -> None:
+    unusable = Answer((), 60, unusable=1)
+    table = {"example.com": spf("v=spf1 a:x.example a:x.example mx:x.example ~all"), "x.example": unusable}
+    assert ask(table)[0].word is SpfWord.SOFTFAIL
+
+
+def test_an_explanation_beside_unusable_records_is_not_the_only_one() -> None:
+    table: Table = {"example.com": spf("v=spf1 -all exp=x.example"), "x.example": Answer((b"because",), 60, unusable=1)}
+    assert ask(table)[0].explanation == ""
+
+
+def test_a_null_mx_costs_nothing_more() -> None:
+    result, resolver = ask({"example.com": spf("v=spf1 mx -all", MX=["0 ."])})
+    assert result.word is SpfWord.FAIL
+    assert asked(resolver) == 2
+
+
 def test_names_that_cannot_match_are_not_looked_up() -> None:
     table = {
         "example.com": spf("v=spf1 ptr -all"),
@@ -370,6 +421,23 @@ def test_hostile_records_cost_little(table: dict[str, Texts | Lookup], word: Spf
     assert result.word is word
     assert asked(resolver) <= queries
     assert seconds < 0.5
+
+
+def test_large_records_leave_room_for_others() -> None:
+    """All answers known and every record as large as may be: the loop turns once for each of them."""
+    large = spf("v=spf1 " + "?ip4:198.51.100.0/24 " * 700 + "include:x%{d}")
+    resolver = TableResolver({"example.com": large, **{"x" * n + "example.com": large for n in range(1, 12)}})
+
+    async def turns() -> int:
+        task = asyncio.create_task(check_spf(resolver, QUESTION))
+        count = 0
+        while not task.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert (await task).word is SpfWord.PERMERROR
+        return count
+
+    assert asyncio.run(turns()) >= 11
 
 
 def test_a_message_of_both_identities_stays_within_its_questions() -> None:

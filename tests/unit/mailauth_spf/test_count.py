@@ -65,6 +65,7 @@ def test_a_whole_inspection() -> None:
         ("v=spf1 ptr -all", SpfWord.FAIL, ["ptr"]),
         ("v=spf1 exists:%{p}.x.y -all", SpfWord.FAIL, ["ptr"]),
         ("v=spf1 a:no.example -all", SpfWord.FAIL, ["void"]),
+        ("v=spf1 a:1.no.example mx:2.no.example -all", SpfWord.FAIL, ["void"] * 2),
         (
             "v=spf1 a:1.no.example mx:2.no.example exists:3.no.example -all",
             SpfWord.FAIL,
@@ -202,6 +203,25 @@ def test_hostile_records_cost_little(record: str) -> None:
     assert inspection.lookups <= COUNTED_TERMS
     assert sum(resolver.asked.values()) <= QUERIES
     assert len(inspection.problems) < 300
+
+
+def test_questions_end_even_where_terms_are_few() -> None:
+    table: dict[str, Texts | Lookup] = {
+        "example.com": {
+            "TXT": ["v=spf1" + "".join(f" mx:m{n}.example" for n in range(40)) + " redirect=unasked.example"]
+        }
+    }
+    table |= {f"m{n}.example": {"MX": [f"{m} h{m}.m{n}.example" for m in range(10)]} for n in range(40)}
+    resolver = TableResolver(table)
+    inspection = asyncio.run(inspect_spf(resolver, "example.com"))
+    assert sum(resolver.asked.values()) == QUERIES
+    assert "more DNS queries than" in inspection.error
+
+
+def test_a_redirect_that_is_never_followed_is_not_asked_for() -> None:
+    resolver = TableResolver({"example.com": {"TXT": ["v=spf1 redirect=no.example -all"]}})
+    asyncio.run(inspect_spf(resolver, "example.com"))
+    assert sum(resolver.asked.values()) == 1
 
 
 def test_forecast() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -123,15 +125,19 @@ def test_a_long_name_loses_labels_on_its_left() -> None:
     assert expand_name(parse_macros("%{l}"), facts) == "b." + "a" * 251
     facts = msgspec.structs.replace(FACTS, local_part="bc." + "a" * 251)
     assert expand_name(parse_macros("%{l}"), facts) == "a" * 251
+    facts = msgspec.structs.replace(FACTS, local_part="x.b." + "a" * 251)
+    assert expand_name(parse_macros("%{l}"), facts) == "b." + "a" * 251
     facts = msgspec.structs.replace(FACTS, local_part="a" * 254)
     assert expand_name(parse_macros("%{l}"), facts) == ""
 
 
 def test_a_name_that_blows_up_is_made_no_longer_than_needed() -> None:
-    """Four thousand macros of 300 octets: the name is right, and only its right end was made."""
+    """Thousands of macros of 300 octets: the name is right, and only its right end was made."""
+    start = time.process_time()
     facts = msgspec.structs.replace(FACTS, local_part=".".join(["abc"] * 75))
-    assert expand_name((Macro("l", escape=True),) * 4000 + (".x.y",), facts) == ".".join(["abc"] * 62) + ".x.y"
+    assert expand_name((Macro("l", escape=True),) * 20_000 + (".x.y",), facts) == ".".join(["abc"] * 62) + ".x.y"
     assert expand_text((Macro("l"),) * 100_000, facts) == (".".join(["abc"] * 75) * 2)[:TEXT_OCTETS]
+    assert time.process_time() - start < 0.2
 
 
 @pytest.mark.parametrize("text", ["", "%{c}", "a.%{r}", "a:%{x}.b", "a%", "%(d).x", "%{d", "%{d\u017f}", "a", "a.b.-"])

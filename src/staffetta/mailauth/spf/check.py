@@ -8,6 +8,7 @@ This module refuses to know what follows from a result.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -25,7 +26,7 @@ from staffetta.mailauth.spf.macros import (
     letters,
     parse_macros,
 )
-from staffetta.mailauth.spf.record import Kind, Malformed, Mechanism, SpfRecord, read_spf_record, spf_records
+from staffetta.mailauth.spf.record import Kind, Malformed, Mechanism, SpfRecord, is_small, read_spf_record, spf_records
 
 EXPLANATION_OCTETS: Final = 2048
 """Longest explanation record that is read at all."""
@@ -147,6 +148,8 @@ class _Evaluation:
             if texts:
                 raise Ended(SpfWord.PERMERROR, f"{domain} has {len(texts)} SPF records")
             return None
+        if not is_small(texts[0]):
+            await asyncio.sleep(0)  # eleven of the largest in a row would hold up every session
         record = read_spf_record(texts[0])
         if isinstance(record, Malformed):
             raise Ended(SpfWord.PERMERROR, f"SPF record of {domain}: {record.problems[0]}")
