@@ -6,6 +6,7 @@ RFC 5322 section 3.6 (From and Date are required), RFC 2047 (a name beyond ASCII
 from __future__ import annotations
 
 import base64
+import re
 
 import msgspec
 
@@ -18,6 +19,8 @@ _WORD_OCTETS = 42
 """Octets of text in one encoded word, which may have 75 characters."""
 
 _NAME_CHARACTERS = 200
+_WORDS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+"""Names that may stand as they are (RFC 5322 section 3.2.5)."""
 
 
 class Writer(msgspec.Struct, frozen=True):
@@ -45,6 +48,8 @@ def _named(writer: Writer) -> str:
     name = "".join(one for one in writer.full_name if one.isprintable()).strip()[:_NAME_CHARACTERS]
     if not name:
         return str(writer.mailbox)
+    if _WORDS.fullmatch(name):
+        return f"{name} <{writer.mailbox}>"
     if name.isascii():
         escaped = name.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}" <{writer.mailbox}>'

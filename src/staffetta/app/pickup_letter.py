@@ -51,10 +51,14 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Brought(msgspec.Struct, frozen=True):
-    """How it went. `answer` is the last reply; `refused` are the recipients that were refused, each with its reply."""
+    """How it went. `answer` is the last reply; `refused` are the recipients that were refused, each with its reply.
+
+    `sender_refused`: the sender is not the user's to name.
+    """
 
     answer: Reply
     refused: tuple[tuple[ForwardPath, Reply], ...] = ()
+    sender_refused: bool = False
 
     @property
     def again(self) -> bool:
@@ -110,7 +114,7 @@ async def bring(house: House, door: DoorSettings, letter: Letter, content: Itera
 async def _say(dialogue: Dialogue, letter: Letter, content: Iterator[bytes]) -> Brought:
     answer = await dialogue.say(f"MAIL FROM:<{letter.sender}>{_mail_parameters(letter)}")
     if not answer.is_positive:
-        return Brought(answer)
+        return Brought(answer, sender_refused=True)
     refused: list[tuple[ForwardPath, Reply]] = []
     notify = f" NOTIFY={','.join(letter.notify)}" if letter.notify else ""
     for recipient in letter.recipients:

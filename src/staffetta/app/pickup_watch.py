@@ -163,6 +163,8 @@ class Pickup:
     async def _bring(self, dropped: Dropped) -> bool:
         """The message into the queue, and what was refused of it back to its sender; False: not now."""
         config, house, envelope = self._config(), self._house(), dropped.envelope
+        if not envelope.recipients:
+            raise Damaged("its envelope names nobody to send to")
         people, user = People(config, house.directory), user_of(dropped.uid)
         content = dropped.content()
         beginning = await asyncio.to_thread(_beginning, content)
@@ -200,11 +202,13 @@ class Pickup:
     async def _tell(self, people: People, user: User, letter: Letter, brought: Brought, header: bytes) -> bool:
         """A report to the sender, or to the user when the sender is not his to use; False: not now."""
         config, house = self._config(), self._house()
-        refused_whole = not brought.answer.is_positive
-        sender_refused = refused_whole and not brought.refused
-        to = people.sender(None, user) if sender_refused else letter.sender
-        if isinstance(to, NullPath) or letter.notify == ("NEVER",):
+        to = people.sender(None, user) if brought.sender_refused else letter.sender
+        if letter.notify == ("NEVER",):
             return True
+        if isinstance(to, NullPath):
+            if brought.answer.is_positive:
+                return True
+            raise Damaged(f"it was refused ({brought.answer}), and its sender is nobody who could be told")
         told = brought.refused or tuple((path, brought.answer) for path in letter.recipients)
         report = make_report(
             ReportInput(

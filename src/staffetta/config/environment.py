@@ -27,7 +27,10 @@ FILE_VARIABLE: Final = "STAFFETTA_CONFIG"
 DOMAIN_VARIABLE: Final = "STAFFETTA_INIT_DOMAIN"
 """The domain for which a container writes its first file."""
 
-NO_KEYS: Final = (FILE_VARIABLE, DOMAIN_VARIABLE)
+DROP_VARIABLE: Final = "STAFFETTA_DROP"
+"""Where `sendmail` leaves mail (sendmail.place)."""
+
+NO_KEYS: Final = (FILE_VARIABLE, DOMAIN_VARIABLE, DROP_VARIABLE)
 """Variables of ours that stand for no key; others read them."""
 
 _NOT_IN_ENVIRONMENT: Final = {"version"}

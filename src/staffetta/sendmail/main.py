@@ -176,4 +176,5 @@ def _printable(envid: str | None) -> str | None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"sendmail: {text}\n")
+    safe = text if text.isprintable() else ascii(text)[1:-1]
+    sys.stderr.write(f"sendmail: {safe}\n")
