@@ -22,6 +22,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "config": ("staffetta.cli.config", "Check and show the configuration."),
     "account": ("staffetta.cli.account", "Logins and mailboxes."),
     "queue": ("staffetta.cli.queue", "What waits, and what to do with it."),
+    "send": ("staffetta.cli.send", "Send a message through the queue, and follow it."),
     "trace": ("staffetta.cli.trace", "The journey of a message, accepted or refused."),
     "explain": ("staffetta.cli.explain", "Decisions, without sending: where mail goes, what a client is answered."),
     "check": ("staffetta.cli.check", "Are we an open relay? Can we deliver to a route?"),
