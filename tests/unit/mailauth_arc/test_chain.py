@@ -158,6 +158,7 @@ BROKEN: dict[str, bytes] = {
     "no cv=": seal(MESSAGE, seal_tags={"cv": None}),
     "an empty cv=": seal(MESSAGE, seal_tags={"cv": ""}),
     "an unknown cv=": seal(MESSAGE, seal_tags={"cv": "maybe"}),
+    "cv= in capitals": seal(MESSAGE, seal_tags={"cv": "None"}),
     "a first hop that says pass": seal(MESSAGE, seal_tags={"cv": "pass"}),
     "a second hop that says none": seal(ONE, "alumni.example", seal_tags={"cv": "none"}),
     "a hop that found it broken": seal(ONE, "alumni.example", seal_tags={"cv": "fail"}),
@@ -172,6 +173,8 @@ BROKEN: dict[str, bytes] = {
     "no bh=": seal(MESSAGE, message_tags={"bh": None}),
     "bh= of another body": seal(MESSAGE, message_tags={"bh": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}),
     "an unknown canonicalisation": seal(MESSAGE, message_tags={"c": "relaxed/strict"}),
+    "a signature at a time that is none": seal(MESSAGE, message_tags={"t": "x"}),
+    "no canonicalisation, so simple": seal(MESSAGE, message_tags={"c": None}),
     "a part of the body only": seal(MESSAGE, message_tags={"l": "0"}),
     "expired": seal(MESSAGE, message_tags={"x": str(int(NOW) - 1)}),
     "a signature of rubbish": seal(MESSAGE, message_tags={"b": "A" * 86}),
@@ -193,7 +196,6 @@ def test_broken(message: bytes) -> None:
 
 # What looks odd and is right.
 RIGHT: dict[str, bytes] = {
-    "cv= in capitals": seal(MESSAGE, seal_tags={"cv": "None"}),
     "unknown tags": seal(MESSAGE, seal_tags={"zz": "1"}, message_tags={"yy": "2"}),
     "no time": seal(MESSAGE, seal_tags={"t": None}, message_tags={"t": None}),
     "names in other case": ONE.replace(b"ARC-Seal:", b"arc-SEAL:"),

@@ -104,6 +104,8 @@ def read_message_signature(field: Field) -> MessageSignature:
         raise BadChain("the message signature does not cover From")
     if SEAL_NAME in signed:
         raise BadChain("the message signature covers a seal")
+    _number(tags, "t")
+    # As in DKIM; some programs take relaxed/relaxed where c= is missing, which RFC 8617 section 4.1.2 does not say.
     header_canon, slash, body_canon = tags.get("c", "simple/simple").partition("/")
     try:
         canons = Canon(header_canon), Canon(body_canon) if slash else Canon.SIMPLE
@@ -158,7 +160,7 @@ def _read_seal(field: Field, instance: int) -> Seal:
             raise BadChain(f"the seal of set {instance} has {name}=, which is forbidden")
     domain, selector, algorithm, signature = _signer(tags, f"seal of set {instance}")
     _number(tags, "t")
-    return Seal(field, instance, domain, selector, algorithm, signature, tags.get("cv", "").lower())
+    return Seal(field, instance, domain, selector, algorithm, signature, tags.get("cv", ""))
 
 
 def _check_validations(sets: Iterable[ArcSet]) -> None:
