@@ -25,7 +25,6 @@ need mpop mpop
 need dovecot dovecot-imapd
 need unbound unbound
 need node nodejs
-need npm npm
 
 # No command of its own tells whether these are there: what swaks needs for TLS, Postfix for logging in as a client,
 # git send-email for both; parts of Dovecot; and what Exim is linked with.
@@ -46,8 +45,13 @@ exim=yes
 PATH="$PATH:/usr/sbin:/sbin" command -v exim4 >/dev/null 2>&1 || [ -x "$peers/exim4" ] || exim=
 # Exim finds its account by name when it starts.
 [ -n "$exim" ] && id Debian-exim >/dev/null 2>&1 || exim=
+# npm is hundreds of packages, and one library is all that is wanted of it: where it is missing, Debian's has to do.
 mailer=yes
-grep -q "\"version\": \"$nodemailer\"" "$peers/node_modules/nodemailer/package.json" 2>/dev/null || mailer=
+if command -v npm >/dev/null 2>&1; then
+    grep -q "\"version\": \"$nodemailer\"" "$peers/node_modules/nodemailer/package.json" 2>/dev/null || mailer=
+elif [ ! -d /usr/share/nodejs/nodemailer ]; then
+    packages="$packages node-nodemailer"
+fi
 
 [ -z "$packages" ] && [ -n "$exim" ] && [ -n "$mailer" ] && exit 0
 
@@ -65,13 +69,22 @@ install_packages() {
         printf '#!/bin/sh\nexit 101\n' >"$forbid"
         chmod 755 "$forbid"
     fi
+    log="$(mktemp)"
     set -- -y -qq --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300
     # shellcheck disable=SC2086  # a list of words
-    apt-get install "$@" $packages </dev/null >/dev/null && return
-    # One of them cannot be had; the others can.
-    for package in $packages; do
-        apt-get install "$@" "$package" </dev/null >/dev/null || echo "not installed: $package" >&2
-    done
+    if ! apt-get install "$@" $packages </dev/null >"$log" 2>&1; then
+        # One of them cannot be had; the others can.
+        for package in $packages; do
+            apt-get install "$@" "$package" </dev/null >"$log" 2>&1 || {
+                echo "not installed: $package" && tail -n 3 "$log"
+            } >&2
+        done
+    fi
+    rm -f "$log"
+}
+
+download() {
+    apt-get download -qq "$1" >/dev/null 2>&1 || { apt-get update -qq && apt-get download -qq "$1"; } >/dev/null 2>&1
 }
 
 unpack_exim() {
@@ -79,7 +92,7 @@ unpack_exim() {
         useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin Debian-exim
     [ -x "$peers/exim4" ] && return
     folder="$(mktemp -d)" && chmod 755 "$folder" || return
-    (cd "$folder" && apt-get download -qq exim4-daemon-light >/dev/null 2>&1 && dpkg-deb -x ./*.deb .) &&
+    (cd "$folder" && download exim4-daemon-light && dpkg-deb -x ./*.deb .) &&
         mkdir -p "$peers" && cp "$folder/usr/sbin/exim4" "$peers/exim4" || echo "not unpacked: exim4-daemon-light" >&2
     rm -rf "$folder"
 }
@@ -94,7 +107,8 @@ if as_root; then
     [ -n "$packages" ] && install_packages
     [ -z "$exim" ] && unpack_exim
 elif [ -n "$packages" ] || [ -z "$exim" ]; then
-    echo "not installed (needs apt and root):$packages${exim:- exim4-daemon-light}" >&2
+    [ -z "$exim" ] && packages="$packages exim4-daemon-light"
+    echo "not installed (needs apt and root):$packages" >&2
 fi
-[ -z "$mailer" ] && command -v npm >/dev/null 2>&1 && install_nodemailer
+[ -z "$mailer" ] && install_nodemailer
 exit 0
