@@ -120,7 +120,7 @@ def _machine_name() -> str:
 
 
 def _hostname(asking: Asking, given: Given, default: str) -> str:
-    words = "--hostname NAME: this machine's own name has no domain"
+    words = f"--hostname NAME or {variable_of(('hostname',))}: this machine's own name has no domain"
     return asking.text(given.hostname, "Name of this machine in mail", domain_name, default, flag=words)
 
 

@@ -148,4 +148,5 @@ class Given(msgspec.Struct, frozen=True):
     def as_written(self, path: str) -> str:
         """A path of the command line as the file names it: relative when it is below the file's folder."""
         folder, absolute = self.output.absolute().parent, Path(path).absolute()
-        return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else str(absolute)
+        below = absolute.is_relative_to(folder) and absolute != folder
+        return str(absolute.relative_to(folder)) if below else str(absolute)

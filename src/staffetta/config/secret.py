@@ -18,6 +18,9 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST: Final = 64 * 1024
 """Octets of the longest secret file."""
 
+_OF_THE_CONTAINER: Final = "/run/secrets/"
+"""Where container engines mount secrets, readable by everybody in the container, who is the relay alone."""
+
 _MOST_NAMES: Final = 1000
 """Files of a folder among which the nearest name is looked for."""
 
@@ -80,7 +83,8 @@ def read_file(reader: Reader, path: Path, file: FilePath, name: str) -> bytes | 
     if len(data) > _LONGEST:
         reader.report("C303", path, f"{label(path)}: {name} is larger than 64 KiB", "is it the right file?")
         return None
-    if path[-1] in {"password", "key"} and readable_by_others(status):
+    shared = readable_by_others(status) and not str(file).startswith(_OF_THE_CONTAINER)
+    if path[-1] in {"password", "key"} and shared:
         mode = stat.S_IMODE(status.st_mode)
         reader.report("C308", path, f"{label(path)}: others can read {name} (mode {mode:o})", f"chmod 600 {name}")
     return data
