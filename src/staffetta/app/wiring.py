@@ -21,7 +21,7 @@ from staffetta.accounts.store import AccountStore
 from staffetta.app.couriers import Couriers
 from staffetta.app.directory import build_directory
 from staffetta.app.forwarding import Forwarder, forwarding_of
-from staffetta.app.mailauth import signers_of
+from staffetta.app.mailauth import examining_room, signers_of
 from staffetta.app.roads import Roads
 from staffetta.config.schema import Config
 from staffetta.delivery.attempt import Tools
@@ -182,6 +182,7 @@ class Parts:
             hostname=config.hostname.ascii,
             sessions=before.sessions if before else set(),
             tasks=before.tasks if before else set(),
+            examining=examining_room(config, world, self.alarms, before.examining if before else None),
             signing=SigningRoom(plan.signers, self._threads, asyncio.get_running_loop()) if plan.signers.any else None,
         )
 

@@ -49,7 +49,7 @@ async def accept(
             block = await _signed(session, transaction, block, now)
         except CannotSign as error:
             return _refused(session, draft, Refusal(CANNOT_SIGN, "signing", str(error)), transaction)
-    head = b"".join((stamp.fields, trace(session, transaction, message_id, now), block))
+    head = b"".join((stamp.fields, trace(session, transaction, message_id, now, stamp.reverse_name), block))
     message = Message(
         message_id,
         transaction.sender,

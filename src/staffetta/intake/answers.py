@@ -13,6 +13,8 @@ from staffetta.accounts.directory import RETURNING
 from staffetta.accounts.store import AccountsUnavailable
 from staffetta.intake import authentication
 from staffetta.intake.accept import accept, storage_refusal
+from staffetta.intake.examination import Examination
+from staffetta.intake.examined import accept_examined
 from staffetta.intake.judgement import judge_content, judge_sender
 from staffetta.intake.refusals import Why
 from staffetta.intake.transaction import Transaction
@@ -119,7 +121,11 @@ def content_end(session: Session, event: said.ContentEnd, core: ServerConnection
         session.drop_transaction()
         return
     session.transaction = None
-    session.answer_by(accept(session, transaction, scan, draft))
+    watch = transaction.watch
+    if isinstance(watch, Examination):
+        session.answer_by(accept_examined(session, transaction, scan, draft, watch))
+    else:
+        session.answer_by(accept(session, transaction, scan, draft))
 
 
 def reset(session: Session, event: said.Reset, core: ServerConnection) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from staffetta.accounts.directory import Directory
 from staffetta.accounts.login import Logins
+from staffetta.intake.examination import ExaminingRoom
 from staffetta.intake.refusals import RefusalJournal
 from staffetta.intake.signing import SigningRoom
 from staffetta.mail.address import Mailbox, ReversePath
@@ -86,3 +87,4 @@ class House(msgspec.Struct):
     sessions: set[Session]
     tasks: set[asyncio.Task[None]]
     signing: SigningRoom | None = None
+    examining: ExaminingRoom | None = None

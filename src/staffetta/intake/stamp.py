@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 class Stamp(msgspec.Struct, frozen=True):
     """What checking came to: `fields` go on top, `checks` into the `accept` event (words by method), `dmarc` is what
-    an aggregate report would need."""
+    an aggregate report would need, `reverse_name` the client's when it is confirmed."""
 
     fields: bytes = b""
     checks: dict[str, str] = {}
     quarantine: Quarantine | None = None
     dmarc: msgspec.Struct | None = None
+    reverse_name: str = ""
 
 
 UNCHECKED = Stamp()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from staffetta.intake.examination import Examination
 from staffetta.intake.signing import BodyToSign, body_to_sign
 from staffetta.intake.transaction import Watch
 from staffetta.message.header import Header
+from staffetta.policy.door import Role
 from staffetta.policy.signing import may_be_signed
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 def watch_of(session: Session) -> Callable[[Header], Watch | None] | None:
     """What begins to look when the header is complete; None when nobody needs to."""
     house = session.house
+    room = house.examining
+    if room is not None and session.door.door.role is Role.MX and session.rights is None:
+        return lambda header: Examination(room, header)
     if house.signing is not None and may_be_signed(session.door.door, session.rights):
         return _sign
     return None

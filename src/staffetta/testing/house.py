@@ -34,10 +34,10 @@ from staffetta.observe.events import Accept, Event, Refuse
 from staffetta.spool.contract import NewMessage
 from staffetta.spool.memory import MemorySpool
 from staffetta.testing.authority import Authority
+from staffetta.testing.bare import bare
 from staffetta.testing.clock import VirtualClock
 from staffetta.testing.sink import Sink
 from staffetta.testing.sink_script import Script
-from staffetta.testing.unsigned import unsigned
 
 OUTSIDE: Final = "203.0.113.25"
 """Where every domain of the world outside has its mail server."""
@@ -206,7 +206,7 @@ class House:
         loaded = load(file, {}, machine_name="mx.example.org")
         if isinstance(loaded, Problems):
             raise ValueError("\n".join(str(problem) for problem in loaded.problems))
-        return unsigned(loaded.config, self._text)
+        return bare(loaded.config, self._text)
 
     async def stop(self) -> None:
         """Drain as `app.relay.Relay.stop` does."""

@@ -39,10 +39,10 @@ from staffetta.net.memory import MemoryNetwork
 from staffetta.observe.events import Event
 from staffetta.spool.contract import Spool
 from staffetta.spool.memory import MemorySpool
+from staffetta.testing.bare import bare
 from staffetta.testing.clock import VirtualClock
 from staffetta.testing.sink import Sink
 from staffetta.testing.sink_script import Script, faults_of
-from staffetta.testing.unsigned import unsigned
 
 LETTER: Final = b"Subject: hello\r\nFrom: <anna@near.example>\r\nMessage-ID: <letter@near.example>\r\n\r\nHello.\r\n"
 DOOR: Final = Endpoint("192.0.2.25", 25)
@@ -94,7 +94,7 @@ class Rehearsal:
         loaded = load(self.config_file, {}, now=0)
         if isinstance(loaded, Problems):
             raise ValueError("; ".join(f"{one.line}: {one.message}" for one in loaded.problems))
-        self.config = unsigned(loaded.config, toml)
+        self.config = bare(loaded.config, toml)
         self.config.data_dir.mkdir(exist_ok=True)
         self.resolver = TableResolver(names)
         self.connects: Counter[str] = Counter()
