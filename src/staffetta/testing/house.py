@@ -22,7 +22,7 @@ from staffetta.app.doors import doors_of
 from staffetta.app.wiring import Parts, Stores, World, certificate_of
 from staffetta.config.load import Problems, load
 from staffetta.config.schema import Config
-from staffetta.dns.resolver import Answer, Lookup, RecordKind
+from staffetta.dns.resolver import Answer, Lookup, NoSuchName, RecordKind, Unavailable
 from staffetta.dns.table import Texts, parse_record
 from staffetta.intake.door import DoorSettings
 from staffetta.intake.session import Session
@@ -65,15 +65,25 @@ key = "mx.key"
 
 
 class Everywhere:
-    """A resolver for which every domain is served by OUTSIDE, but for those in `table`. `asked` holds the questions."""
+    """A resolver for which every domain is served by OUTSIDE, but for those in `table`; without `everywhere` no other
+    name exists. `asked` holds the questions, names in `failing` get no answer, and nobody before `gate` opens."""
 
     def __init__(self, table: Mapping[str, Texts]) -> None:
         self.asked: list[tuple[str, RecordKind]] = []
+        self.everywhere = True
+        self.failing: set[str] = set()
+        self.gate: asyncio.Event | None = None
         self._table = table
 
     async def query(self, name: str, kind: RecordKind) -> Lookup:
         """See dns.resolver.Resolver."""
         self.asked.append((name, kind))
+        if self.gate is not None:
+            await self.gate.wait()
+        if name in self.failing:
+            return Unavailable("SERVFAIL")
+        if not self.everywhere and name not in self._table:
+            return NoSuchName()
         texts = self._table.get(name, {"A": [OUTSIDE]}).get(kind.name, ())
         return Answer(tuple([parse_record(kind, text) for text in texts]), 60)
 
