@@ -317,3 +317,26 @@ def test_mail_finds_its_way_by_mx(road: Road, catcher: Any, wait_for: Any, witho
     (waiting,) = wait_for(lambda: [json.loads(line) for line in road.home.waiting()])
     assert waiting["recipient"] == "u@bogus.example"
     assert "4.4.3" in waiting["last_reply"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "status", "hosts"),
+    [
+        ("far.example", 0, [(10, "mx1.far.example", [NOBODY]), (20, "mx2.far.example", [FAR])]),
+        ("aliased.far.example", 0, [(10, "other.far.example", [FAR])]),
+        ("implicit.far.example", 0, [(0, "implicit.far.example", [FAR])]),
+        ("none.far.example", 1, []),
+        ("nobody.far.example", 1, []),
+        ("bogus.example", 6, []),
+    ],
+)
+def test_lookup_says_what_the_resolver_said(
+    unbound: Unbound, make_daemon: Any, tmp_path: Path, domain: str, status: int, hosts: list[Any]
+) -> None:
+    daemon = make_daemon(tmp_path)
+    daemon.file.write_text(f'{daemon.file.read_text()}[dns]\nservers = ["127.0.0.1:{unbound.port}"]\n')
+    done = daemon.command("lookup", "mx", domain, "--json")
+    assert done.returncode == status, done.stdout
+    found = json.loads(next(line for line in done.stdout.split("\n") if line.startswith("{")))
+    assert [(one["preference"], one["host"], one["addresses"]) for one in found["hosts"]] == hosts
+    assert found["null_mx"] is (domain == "none.far.example")
