@@ -168,6 +168,7 @@ BROKEN: dict[str, bytes] = {
     # -- the newest message signature
     "h= without From": seal(MESSAGE, message_tags={"h": "to:subject"}),
     "h= with the seal": seal(MESSAGE, message_tags={"h": "from:arc-seal"}),
+    "h= with an older seal": seal(ONE, "alumni.example", message_tags={"h": "from:arc-seal"}),
     "an empty h=": seal(MESSAGE, message_tags={"h": ""}),
     "no h=": seal(MESSAGE, message_tags={"h": None}),
     "no bh=": seal(MESSAGE, message_tags={"bh": None}),
@@ -253,6 +254,20 @@ def test_fifty_sets_and_no_more() -> None:
     start = time.process_time()
     assert check(fields + MESSAGE, ZONES).word is Word.FAIL
     assert time.process_time() - start < 1
+
+
+def test_bombs_cost_little() -> None:
+    names = ":".join(["from", *[f"x{number}" for number in range(2500)]])
+    sealed = seal(MESSAGE, message_tags={"h": names})
+    bombs = {
+        "thousands of names in h=": sealed,
+        "a large header": b"".join([b"X%d: y\r\n" % number for number in range(20_000)]) + sealed,
+        "a long fold": b"X0: " + b" \r\n" * 50_000 + b" x\r\n" + sealed,
+    }
+    for name, message in bombs.items():
+        start = time.process_time()
+        check(message, ZONES)
+        assert time.process_time() - start < 0.5, name
 
 
 def test_several_records_of_one_selector() -> None:

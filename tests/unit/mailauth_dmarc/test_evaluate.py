@@ -30,6 +30,9 @@ ZONES: dict[str, str] = {
     "suffix.example": "p=reject; psd=y; np=reject; sp=none",
     "down.example": "DOWN",
     "own.strong.example": "p=none",
+    "cut.strong.example": "p=none; psd=n",
+    "mail.hidden.example": "p=reject",
+    "hidden.example": "DOWN",
 }
 NAMES = ["mail.tree.example", "mail.closed.example", "a.suffix.example", "b.suffix.example", "plain.example"]
 
@@ -85,6 +88,9 @@ PAGE = [
     ("strict.example", "pass bounce.strict.example", "pass mail.strict.example", "fail", "reject", "", 1),
     ("strict.example", "pass strict.example", "", "pass", "reject", "spf", 1),
     ("own.strong.example", "pass strong.example", "", "pass", "none", "spf", 3),
+    # -- a part of the tree that calls itself an organization is one
+    ("strong.example", "pass cut.strong.example", "", "fail", "reject", "", 3),
+    ("cut.strong.example", "pass strong.example", "", "fail", "none", "", 1),
     # -- proven by somebody else, or by nobody
     ("strong.example", "", "", "fail", "reject", "", 1),
     ("strong.example", "pass evil.test", "pass evil.test", "fail", "reject", "", 1),
@@ -127,8 +133,12 @@ PAGE = [
     ("strong.example", "temperror strong.example", "", "temperror", "reject", "", 1),
     ("strong.example", "", "temperror strong.example", "temperror", "reject", "", 1),
     ("strong.example", "", "temperror mail.strong.example", "temperror", "reject", "", 3),
+    ("mail.hidden.example", "", "pass hidden.example", "temperror", "reject", "", 3),
+    ("mail.hidden.example", "", "pass mail.hidden.example", "pass", "reject", "dkim", 1),
     # -- but where the answer changes nothing, it is not waited for
     ("strong.example", "temperror evil.test", "temperror evil.example", "fail", "reject", "", 2),
+    ("mail.hidden.example", "", "pass evil.example", "fail", "reject", "", 3),
+    ("strong.example", "", "temperror a.b.strong.example, pass mail.strong.example", "pass", "reject", "dkim", 3),
     ("strict.example", "temperror mail.strict.example", "", "fail", "reject", "", 1),
     ("strong.example", "temperror strong.example", "pass strong.example", "pass", "reject", "dkim", 1),
     ("strong.example", "", "temperror strong.example, pass mail.strong.example", "pass", "reject", "dkim", 3),
@@ -147,6 +157,12 @@ def test_page(domain: str, spf_text: str, dkim_text: str, word: str, policy: str
     assert result.domain == domain.lower()
     assert result.author_problem == ""
     assert bool(result.problem) >= (result.word is Word.TEMPERROR)
+
+
+def test_a_broken_policy_is_told_apart_from_none() -> None:
+    result, _ = check(b"From: a@typo.example\r\n")
+    assert (result.word, result.policy_domain) == (Word.NONE, "typo.example")
+    assert "no valid policy" in result.problem
 
 
 def test_only_the_path_of_the_envelope_counts_not_helo() -> None:

@@ -15,7 +15,6 @@ from typing import Final
 
 from staffetta.dns.resolver import Answer, Lookup, RecordKind, Resolver, Unavailable
 from staffetta.mailauth.arc.sets import (
-    MESSAGE_NAME,
     ArcSet,
     BadChain,
     MessageSignature,
@@ -28,7 +27,7 @@ from staffetta.mailauth.dkim.record import KeyRecord, read_record, record_name
 from staffetta.mailauth.dkim.signature import signed_form
 from staffetta.mailauth.dkim.verify import is_signed
 from staffetta.mailauth.results import ArcResult, Word
-from staffetta.message.header import Header
+from staffetta.message.header import Field, Header
 
 RECORDS: Final = 4
 """How many TXT records of one selector are tried; there should be one."""
@@ -117,13 +116,12 @@ class ArcVerification:
     def _signed_octets(self, message: MessageSignature) -> bytes:
         """The header as it was hashed: for each name of `h=` the next field from below (RFC 6376 section 5.4.2)."""
         canon = message.header_canon
-        left: dict[bytes, list[bytes]] = {}
-        for name in set(message.signed):
-            fields = self._header.all(name)
-            if name == MESSAGE_NAME:
-                fields = [field for field in fields if field.raw != message.field.raw]
-            left[name] = [canonical_field(field, canon) for field in fields]
-        parts = [left[name].pop() for name in message.signed if left[name]]
+        # One pass over the header, however many names h= has.
+        left: dict[bytes, list[Field]] = {name: [] for name in message.signed}
+        for field in self._header.fields:
+            if field.name in left and field.is_found and field.raw != message.field.raw:
+                left[field.name].append(field)
+        parts = [canonical_field(left[name].pop(), canon) for name in message.signed if left[name]]
         parts.append(signed_form(message.field, canon))
         return b"".join(parts)
 
