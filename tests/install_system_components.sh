@@ -25,6 +25,14 @@ need mpop mpop
 need dovecot dovecot-imapd
 need unbound unbound
 need node nodejs
+need php php-cli
+need cron cron
+need bsd-mailx bsd-mailx
+need zsh zsh
+need fish fish
+need man man-db
+need groff groff-base
+need mandoc mandoc
 
 # No command of its own tells whether these are there: what swaks needs for TLS, Postfix for logging in as a client,
 # git send-email for both; parts of Dovecot; and what Exim is linked with.

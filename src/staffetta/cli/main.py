@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from staffetta import __version__
 from staffetta.cli import output
@@ -29,6 +30,8 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "lookup": ("staffetta.cli.lookup", "Ask DNS as the relay does."),
     "dkim": ("staffetta.cli.dkim", "Signing keys, and the DNS records to publish."),
     "service": ("staffetta.cli.service", "Hand the relay to systemd."),
+    "completion": ("staffetta.cli.completion", "Let the shell complete verbs and options."),
+    "manual": ("staffetta.cli.manual", "The manual pages."),
     "help": ("staffetta.cli.help", "Explain a code such as C103."),
 }
 
@@ -47,6 +50,11 @@ class Verbs(click.Group):
         name = "help_" if cmd_name == "help" else cmd_name
         command = getattr(importlib.import_module(VERBS[cmd_name][0]), name)
         return cast(click.Command, command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What a shell may offer, without importing every verb."""
+        verbs = [CompletionItem(name, help=text) for name, (_, text) in VERBS.items() if name.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Help without importing every verb."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from staffetta.sendmail.manual_words import IGNORED
 from staffetta.sendmail.statuses import USAGE, Stop
 
 
@@ -55,9 +56,6 @@ _TAKES_VALUE: Final = frozenset("ABCDFLMNOPRVXbefhopr")
 
 _GLUED_VALUE: Final = frozenset("dq")
 """Flags whose value is the rest of the word, if there is any."""
-
-_MEANS_NOTHING: Final = frozenset("ABDGLMOPUXcdehmnopsx")
-"""Flags of other mail systems that need nothing done: `-U`, `-e…`, most of `-o…`, `-B`, `-O`, `-X` and their like."""
 
 _NOTIFY: Final = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
@@ -121,7 +119,7 @@ class _Reader:
             self._found["verbose"] = True
         elif letter == "I":
             self._found["mode"] = Mode.ALIASES
-        elif letter not in _MEANS_NOTHING:
+        elif letter not in IGNORED:
             return False
         return True
 
