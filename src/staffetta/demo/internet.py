@@ -101,6 +101,7 @@ class Internet:
             sys.executable,
             *("-m", "staffetta", *words, "--json", "-c", str(place.config)),
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,  # hints for people
         )
         output, _ = await process.communicate()
         return [json.loads(line) for line in output.decode().split("\n") if line]
@@ -147,6 +148,9 @@ role = "submission"
 
 [domain."{domain}"]
 
+[route.default]
+source = ["{address}"]           # where its SPF record says that its mail comes from
+
 [outbound]
 port = {peer_port}
 allow = ["127.0.0.0/8"]          # this whole internet is on loopback
@@ -171,6 +175,7 @@ def _add_account(place: Place, local_part: str, password: str) -> None:
         input=password.encode(),
         check=True,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
 
 
@@ -189,6 +194,7 @@ async def running(folder: Path, password: str) -> AsyncIterator[Internet]:
     zones: dict[str, dict[str, list[str]]] = {}
     for place in places:
         zones[place.domain] = {"MX": [f"10 {place.hostname}"], "TXT": ["v=spf1 mx -all"]}
+        zones[f"_dmarc.{place.domain}"] = {"TXT": ["v=DMARC1; p=reject"]}
         zones[place.hostname] = {"A": [place.address]}
     async with ZoneServer(zones) as zone:
         for place, peer in ((provider, company), (company, provider)):
@@ -210,6 +216,10 @@ async def running(folder: Path, password: str) -> AsyncIterator[Internet]:
         for place, local_part in ((provider, "anna"), (provider, "carla"), (company, "bruno")):
             await asyncio.to_thread(_add_account, place, local_part, password)
         internet = Internet(folder, zone, provider, company, authority.ca)
+        for place in places:
+            # The domain's owner publishes what the relay says: the public halves of its DKIM keys.
+            for record in await internet.ask(place, "dkim", "publish", place.domain):
+                zone.put(record["name"], {record["type"]: [record["value"]]})
         try:
             await asyncio.gather(internet.start(provider), internet.start(company))
             yield internet

@@ -57,6 +57,17 @@ def _refusal(place: Place, sender: str, recipient: str) -> str:
     return ""
 
 
+def _answer_to_forgery(place: Place, envelope_sender: str, message: EmailMessage) -> str:
+    """What a stranger hears who hands over a whole message in somebody else's name; "" when it was taken."""
+    with smtplib.SMTP(place.address, place.mx_port, local_hostname=f"mail.{STRANGER}", timeout=20) as client:
+        try:
+            client.send_message(message, from_addr=envelope_sender)
+        except smtplib.SMTPDataError as refused:
+            text = refused.smtp_error
+            return f"{refused.smtp_code} {text.decode('ascii', 'replace') if isinstance(text, bytes) else text}"
+    return ""
+
+
 async def _arrival(place: Place, local_part: str, count: int) -> Path:
     """Wait for the `count`-th message of a mailbox."""
     end = time.monotonic() + WAIT_SECONDS
@@ -84,6 +95,8 @@ def _tell(say: Say, events: list[dict[str, Any]]) -> None:
         name = event["event"]
         if name == "accept":
             say(f"accept   on disk, 250 said; login {event['login'] or '-'}, {event.get('tls') or 'no TLS'}")
+            if event["checks"]:
+                say("         " + ", ".join(f"{name} {event['checks'][name]}" for name in ("spf", "dkim", "dmarc")))
         elif name == "attempt":
             where = event["host"] or event["route"] or "mailbox"
             say(f"attempt  {where} {event['address']} {event['tls']} -> {event['reply'][:70]}")
@@ -105,6 +118,11 @@ async def relayed(internet: Internet, password: str, say: Say) -> None:
         raise JourneyFailed("it arrived, but not by the company's MX")
     if str(message["Message-ID"]).encode() not in arrived.read_bytes():
         raise JourneyFailed("what arrived is not what was sent")
+    taken = await _trace(internet, internet.company, message, "deliver")
+    say(f"         and at {COMPANY}:")
+    _tell(say, taken)
+    if any(taken[0]["checks"][name] != "pass" for name in ("spf", "dkim", "dmarc")):
+        raise JourneyFailed(f"an honest message was not proven: {taken[0]['checks']}")
 
 
 async def local(internet: Internet, password: str, say: Say) -> None:
@@ -129,12 +147,15 @@ async def stranger(internet: Internet, password: str, say: Say) -> None:
 
 
 async def forged(internet: Internet, password: str, say: Say) -> None:
-    """(4) A stranger writes to the company as one of its own; a user of the provider writes as somebody else."""
-    claimed = f"direttore@{COMPANY}"
-    heard = await asyncio.to_thread(_refusal, internet.company, claimed, f"bruno@{COMPANY}")
-    say(f"refuse   MAIL FROM:<{claimed}> from outside -> {heard}")
-    if not heard.startswith("550 5.7.1"):
-        raise JourneyFailed(f"expected 550 5.7.1, heard {heard!r}")
+    """(4) A stranger writes to the company as a user of the provider; one of its users writes as another."""
+    forgery = _message(f"anna@{PROVIDER}", f"bruno@{COMPANY}", "Journey 4: please pay this bill")
+    heard = await asyncio.to_thread(_answer_to_forgery, internet.company, f"anna@{PROVIDER}", forgery)
+    (refuse,) = await internet.ask(internet.company, "trace", str(forgery["Message-ID"]))
+    checks = refuse["checks"]
+    say(f"refuse   From: anna@{PROVIDER}, sent by a stranger -> {heard}")
+    say(f"         spf {checks['spf']}, dkim {checks['dkim']}, dmarc {checks['dmarc']}: {refuse['reason']}")
+    if not heard.startswith("550 5.7.1") or (checks["spf"], checks["dmarc"]) != ("fail", "fail"):
+        raise JourneyFailed(f"expected a refusal because of SPF and DMARC, heard {heard!r}: {checks}")
     message = _message(f"carla@{PROVIDER}", f"bruno@{COMPANY}", "Journey 4: not mine")
     try:
         await asyncio.to_thread(_send_as_client, internet, internet.provider, f"anna@{PROVIDER}", password, message)
