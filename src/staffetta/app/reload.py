@@ -198,7 +198,11 @@ class Reloads:
         self._name_servers = servers
         ready = await self._build(loaded, changes, live_world(loaded.config) if renewed else relay.parts.world)
         before, roads = relay.parts.world, relay.parts.roads
-        self._swap(ready)
+        try:
+            self._swap(ready)
+        except BaseException:  # a bug of ours; doors that nothing stands behind would be worse than none
+            await self._undo(ready.added, ready.world)
+            raise
         self._spawn(relay.parts.dispatcher.reconsider(self._changed_ways(roads, renewed)))
         if renewed:
             self._spawn(self._retire(before))
@@ -222,22 +226,25 @@ class Reloads:
             for door in added:
                 await door.listener.start()
         except BaseException:
-            for door in added:
-                door.listener.stop()
-                door.end_sessions()
-            if world is not relay.parts.world:
-                await world.close()
+            await self._undo(added, world)
             raise
         return _Next(loaded, certificate, world, plan, log, doors, tuple(added))
+
+    async def _undo(self, added: Iterable[OpenDoor], world: World) -> None:
+        for door in added:
+            door.listener.stop()
+            door.end_sessions()
+        if world not in self._relay.worlds:
+            await world.close()
 
     def _swap(self, ready: _Next) -> None:
         """Put it in force. Nothing here fails, and nothing waits."""
         relay = self._relay
+        relay.parts.adopt(ready.plan)
+        if ready.world not in relay.worlds:
+            relay.worlds.append(ready.world)
         relay.config, relay.digest = ready.loaded.config, ready.loaded.digest
         relay.certificate = ready.certificate
-        if ready.world is not relay.parts.world:
-            relay.worlds.append(ready.world)
-        relay.parts.adopt(ready.plan)
         relay.log.adopt(ready.log)
         relay.doors = [*(door for door, _ in ready.doors.kept), *ready.added]
         ready.doors.adopt()

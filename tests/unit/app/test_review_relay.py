@@ -16,10 +16,12 @@ import pytest
 from staffetta.accounts.store import AccountStore
 from staffetta.app import privileges, serve
 from staffetta.app.relay import Relay
+from staffetta.app.reload import Reloads
+from staffetta.app.standing import Standing
 from staffetta.config.load import Loaded, Problems, load
 from staffetta.net.listener import BindFailed, Listener
 from staffetta.spool.database import StoreError
-from staffetta.spool.recovery import relay_alive
+from staffetta.spool.recovery import AlreadyRunning, relay_alive
 from staffetta.spool.sqlite import SqliteSpool
 
 TOML = """\
@@ -210,3 +212,109 @@ def test_a_busy_relay_forgets_as_fast_as_it_writes(loaded: Loaded, monkeypatch: 
 
     asyncio.run(main())
     assert pauses == [10, 10, 10, 5]
+
+
+def test_a_port_that_another_relay_of_this_store_has_names_its_process(loaded: Loaded) -> None:
+    async def main() -> None:
+        relay = Relay(loaded.config)
+        await relay.start()
+        try:
+            with pytest.raises(AlreadyRunning, match=rf"process {os.getpid()}\)"):
+                await Relay(loaded.config).start()
+        finally:
+            await relay.stop("test")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("user", "warns"), [(0, True), (1000, False)])
+def test_a_relay_that_stays_root_says_so(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], user: int, warns: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+
+    async def main() -> None:
+        relay = Relay(loaded.config)
+        await relay.start()
+        await relay.stop("test")
+
+    asyncio.run(main())
+    assert ("running as root" in capsys.readouterr().err) is warns
+
+
+def test_a_relay_whose_control_socket_cannot_be_made_runs_and_says_so(
+    loaded: Loaded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded.config.data_dir.mkdir()
+    (loaded.config.data_dir / "control.sock").mkdir()
+
+    async def main() -> None:
+        relay = Relay(loaded.config)
+        await relay.start()
+        reloads = Reloads(relay, lambda _: loaded)
+        await serve._open_control(relay, Standing(relay, reloads, Path("staffetta.toml")))
+        assert [alarm.name for alarm in relay.parts.alarms.active()] == [serve.CONTROL_ALARM]
+        await relay.stop("test")
+
+    asyncio.run(main())
+    assert "SIGHUP still reloads it" in capsys.readouterr().err
+
+
+def test_a_bug_in_a_reload_leaves_the_old_configuration_and_no_open_door(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        added = probe.getsockname()[1]
+    file = tmp_path / "staffetta.toml"
+    file.write_text(file.read_text().replace('"]', f'", "127.0.0.1:{added}"]', 1))
+    heard: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(repr(context["exception"])))
+        relay = Relay(loaded.config)
+        await relay.start()
+        doors = list(relay.doors)
+        monkeypatch.setattr(type(relay.parts), "adopt", fails(KeyError("a bug")))
+        report = await Reloads(relay, lambda _: load(file, {}, now=0)).reload("test")
+        assert not report.done
+        assert "please report it: KeyError('a bug')" in report.reason
+        assert relay.config is loaded.config
+        assert relay.doors == doors
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", added)) != 0
+        await relay.stop("test")
+
+    asyncio.run(main())
+    assert heard == ["KeyError('a bug')"]
+
+
+def test_reloads_take_turns_and_none_begins_after_the_end(loaded: Loaded) -> None:
+    running = threading.Lock()
+    reads: list[bool] = []
+
+    def read(files: bool) -> Loaded:
+        assert running.acquire(blocking=False), "two reloads at a time"
+        reads.append(files)
+        running.release()
+        return loaded
+
+    async def main() -> None:
+        relay = Relay(loaded.config)
+        await relay.start()
+        reloads = Reloads(relay, read)
+        for _ in range(50):
+            reloads.ask()
+        reports = await asyncio.gather(*(reloads.reload(f"asker {number}") for number in range(5)))
+        assert all(report.done for report in reports)
+        assert {report.by for report in reports} == {f"asker {number}" for number in range(5)}
+        assert len(reads) == 6, "fifty signals before the first was served are one"
+        await reloads.close()
+        late = await reloads.reload("too late")
+        assert not late.done
+        assert late.reason == "the relay is stopping"
+        reloads.ask()
+        await relay.stop("test")
+
+    asyncio.run(main())
+    assert len(reads) == 6
