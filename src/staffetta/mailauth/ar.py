@@ -72,7 +72,7 @@ def _dkim(result: DkimResult) -> MethodResult:
 def _arc(result: ArcResult, peer: Peer) -> MethodResult:
     reason = result.problem
     if result.word is Word.PASS:
-        reason = f"{result.instance} sets, newest sealed by {result.sealers[-1]}"
+        reason = f"i={result.instance}, sealed by {result.sealers[-1]}"
     properties = _properties(("smtp", "remote-ip", peer.client)) if result.word is not Word.NONE else ()
     return MethodResult("arc", result.word.value, reason, properties)
 

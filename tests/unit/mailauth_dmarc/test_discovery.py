@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from staffetta.dns.resolver import RecordKind, Unavailable
+from staffetta.dns.resolver import Answer, Lookup, NoSuchName, RecordKind, Unavailable
 from staffetta.dns.table import TableResolver
 from staffetta.mailauth.dmarc.discovery import Discovery, Failure, Walk, targets
 
@@ -165,6 +165,17 @@ def test_two_walks_ask_each_name_once() -> None:
 
     asyncio.run(scenario())
     assert sum(resolver.asked.values()) == 4
+
+
+def test_what_is_remembered_is_not_asked_again() -> None:
+    class Remembering(TableResolver):
+        def cached(self, name: str, kind: RecordKind) -> Lookup | None:
+            return {"_dmarc.example.com": Answer((b"v=DMARC1; p=reject",), 60), "_dmarc.com": NoSuchName()}.get(name)
+
+    resolver = Remembering({})
+    result = asyncio.run(Discovery(resolver).walk("a.example.com"))
+    assert result.organizational_domain == "example.com"
+    assert list(resolver.asked) == [("_dmarc.a.example.com", RecordKind.TXT)]
 
 
 def test_existence() -> None:

@@ -49,8 +49,7 @@ def test_the_field() -> None:
         '\tdkim=pass reason="the signature does not cover the whole body"\r\n'
         '\t header.d=evil.example header.s="s??X: y" header.i=@evil.example\r\n'
         "\t header.a=ed25519-sha256 header.b=Zz;\r\n"
-        '\tarc=pass reason="1 sets, newest sealed by list.example"\r\n'
-        "\t smtp.remote-ip=192.0.2.7;\r\n"
+        '\tarc=pass reason="i=1, sealed by list.example" smtp.remote-ip=192.0.2.7;\r\n'
         '\tiprev=pass reason="mx.evil.example" policy.iprev=192.0.2.7\r\n'
     )
 

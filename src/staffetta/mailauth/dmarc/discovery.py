@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from staffetta.dns.resolver import Answer, RecordKind, Resolver, Unavailable
+from staffetta.dns.resolver import Answer, Lookup, RecordKind, Resolver, Unavailable
 from staffetta.mailauth.dmarc.record import Record, the_record
 
 LABELS: Final = 8
@@ -99,14 +99,7 @@ class Discovery:
         """The record at `domain` itself; None when there is none."""
         if domain in self._known:
             return self._known[domain]
-        lookup = await self._resolver.query(f"_dmarc.{domain}", RecordKind.TXT)
-        known: Record | Failure | None = None
-        if isinstance(lookup, Unavailable):
-            known = Failure(f"_dmarc.{domain}: {lookup.reason}")
-        elif isinstance(lookup, Answer):
-            known = the_record(lookup.texts)
-        self._known[domain] = known
-        return known
+        return self._learn(domain, await self._resolver.query(f"_dmarc.{domain}", RecordKind.TXT))
 
     async def walk(self, domain: str) -> Walk:
         """The walk from `domain`. The names above it are asked together: one more query where one stops early, and
@@ -117,7 +110,7 @@ class Discovery:
             first = await self.record(own)
             stops = first.psd != "u" if isinstance(first, Record) else first is not None
             if not stops:
-                await asyncio.gather(*[self.record(name) for name in above])
+                await self._learn_all(above)
             walk = self._walks[domain] = self._walked(domain)
         return walk
 
@@ -130,6 +123,30 @@ class Discovery:
         if isinstance(lookup, Unavailable):
             return Failure(f"{domain}: {lookup.reason}")
         return isinstance(lookup, Answer)
+
+    async def _learn_all(self, domains: list[str]) -> None:
+        asked: list[str] = []
+        for domain in domains:
+            if domain in self._known:
+                continue
+            lookup = self._resolver.cached(f"_dmarc.{domain}", RecordKind.TXT)
+            if lookup is None:
+                asked.append(domain)
+            else:
+                self._learn(domain, lookup)
+        if len(asked) == 1:  # a task costs more than all the rest
+            await self.record(asked[0])
+        elif asked:
+            await asyncio.gather(*[self.record(domain) for domain in asked])
+
+    def _learn(self, domain: str, lookup: Lookup) -> Record | Failure | None:
+        known: Record | Failure | None = None
+        if isinstance(lookup, Unavailable):
+            known = Failure(f"_dmarc.{domain}: {lookup.reason}")
+        elif isinstance(lookup, Answer):
+            known = the_record(lookup.texts)
+        self._known[domain] = known
+        return known
 
     def _walked(self, domain: str) -> Walk:
         found: list[Found] = []
