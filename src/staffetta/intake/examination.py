@@ -18,6 +18,7 @@ from staffetta.dns.resolver import Resolver
 from staffetta.dns.reverse import Reverse, find_name
 from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.mail.domain import Domain, DomainError, parse_domain
+from staffetta.mailauth.arc.chain import ArcVerification
 from staffetta.mailauth.asking import Asker
 from staffetta.mailauth.dkim.verify import Verification
 from staffetta.mailauth.dmarc.evaluate import DmarcFacts, check_dmarc
@@ -51,18 +52,21 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 class Examination:
     """One message's. Made when its header is complete; looks at the body while it streams past."""
 
-    __slots__ = ("_dkim", "identity", "room")
+    __slots__ = ("_arc", "_dkim", "identity", "room")
 
     def __init__(self, room: ExaminingRoom, header: Header) -> None:
         settings = room.settings
         self.room = room
         self.identity: HeaderIdentity = identity_facts(header)
         self._dkim = Verification(header) if settings.dkim is not Mode.OFF else None
+        self._arc = ArcVerification(header) if settings.arc is not Mode.OFF else None
 
     def after_header(self, data: bytes) -> None:
         """See intake.transaction.Watch."""
         if self._dkim is not None and self._dkim.wants_body:
             self._dkim.after_header(data)
+        if self._arc is not None and self._arc.wants_body:
+            self._arc.after_header(data)
 
     async def finish(self, origin: Origin) -> Checks:
         """Ask. Never raises for what the world does."""
@@ -98,7 +102,7 @@ class Examination:
     async def _ask_signatures(self, asker: Asker) -> tuple[tuple[DkimResult, ...] | None, ArcResult | None]:
         now = self.room.clock()
         dkim = None if self._dkim is None else await self._dkim.finish(asker, now)
-        return dkim, None
+        return dkim, None if self._arc is None else await self._arc.finish(asker, now)
 
     async def _ask_about_client(self, asker: Asker, origin: Origin) -> tuple[Reverse, tuple[Listing, ...]]:
         room = self.room
