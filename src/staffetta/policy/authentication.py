@@ -178,7 +178,7 @@ def _by_dmarc(checks: Checks) -> _Finding | None:
         if known_none or result.aligned_by:
             return None
         return _Finding("dmarc_unknown", f"DMARC of {result.domain}: {result.problem}", _DMARC_LATER)
-    if result.word is Word.PERMERROR and result.author_problem not in _HARMLESS:
+    if result.author_problem and result.author_problem not in _HARMLESS:
         return _Finding("author_unclear", unclear)
     return None
 

@@ -123,6 +123,14 @@ ROWS: dict[str, tuple[Checks, AuthenticationSettings, str, str, str, str]] = {
     "policy hidden, only recorded": (HIDDEN, RECORD, "accept", "", "checks", ""),
     # -- an unclear From
     "unclear, no policy": (UNCLEAR, DEFAULT, "junk", "", "author_unclear", ""),
+    "unclear, policy none": (
+        dmarc(Word.FAIL, "none", author_problem="several_fields"),
+        DEFAULT,
+        "junk",
+        "",
+        "author_unclear",
+        "",
+    ),
     "unclear, policy reject": (
         dmarc(Word.FAIL, "reject", author_problem="several_fields"),
         DEFAULT,
