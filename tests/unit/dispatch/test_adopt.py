@@ -67,6 +67,45 @@ def test_a_connection_that_rests_is_not_used_by_new_rules(office: Any) -> None:
     office(play)
 
 
+def test_a_connection_in_use_is_not_used_again(office: Any) -> None:
+    async def play(place: Office) -> None:
+        go_on = asyncio.Event()
+
+        async def slow(destination: str, claim: Claim) -> Report:
+            await go_on.wait()
+            return report(claim, outcome(Result.DELIVERED))
+
+        place.couriers.warm = True
+        place.couriers.deliver = slow
+        fresh = Couriers(place.clock)
+        same_way = replace(rules(place, place.couriers, limit=(1, 0.0)), destination=lambda to, _: f"mx:{to.domain}")
+        place.dispatcher.adopt(same_way)
+        await place.accept("m1")
+        await place.accept("m2")
+        await asyncio.sleep(1)
+        place.dispatcher.adopt(replace(same_way, couriers=fresh))
+        go_on.set()
+        await asyncio.sleep(1)
+        assert (place.couriers.ids(), fresh.ids()) == (["m1"], ["m2"])
+
+    office(play)
+
+
+def test_lifetimes_are_those_of_the_new_rules(office: Any) -> None:
+    async def play(place: Office) -> None:
+        async def later(destination: str, claim: Claim) -> Report:
+            return report(claim, outcome(Result.DEFERRED))
+
+        place.couriers.deliver = later
+        await place.accept("m1", sender="")
+        await asyncio.sleep(3600)
+        place.dispatcher.adopt(rules(place, place.couriers, replace(RETRY, bounce_lifetime_seconds=1800.0)))
+        await asyncio.sleep(60)
+        assert len(place.told("Expire")) == 1
+
+    office(play)
+
+
 def test_a_rate_that_is_lifted_lets_go_at_once(office: Any) -> None:
     async def play(place: Office) -> None:
         fresh = Couriers(place.clock)
