@@ -24,7 +24,8 @@ def test_five_journeys_end_as_they_should(tmp_path: Path) -> None:
         "attempt  mx.ditta.example",  # 1: by the company's MX
         "250 2.0.0 delivered to the mailbox",  # 2: into the mailbox
         "550 5.7.1 relaying denied",  # 3: the stranger
-        "553 5.7.1 this login may not send from that address",  # 4: the forger
+        "550 5.7.1 rejected because of the DMARC policy of posta.example",  # 4: the forger
+        "553 5.7.1 this login may not send from that address",
         "deferred: 450 4.4.1",  # 5: waits, and arrives
         "All five ended as they should.",
     ):

@@ -150,7 +150,7 @@ async def forged(internet: Internet, password: str, say: Say) -> None:
     """(4) A stranger writes to the company as a user of the provider; one of its users writes as another."""
     forgery = _message(f"anna@{PROVIDER}", f"bruno@{COMPANY}", "Journey 4: please pay this bill")
     heard = await asyncio.to_thread(_answer_to_forgery, internet.company, f"anna@{PROVIDER}", forgery)
-    (refuse,) = await internet.ask(internet.company, "trace", str(forgery["Message-ID"]))
+    (refuse,) = await _trace(internet, internet.company, forgery, "refuse")
     checks = refuse["checks"]
     say(f"refuse   From: anna@{PROVIDER}, sent by a stranger -> {heard}")
     say(f"         spf {checks['spf']}, dkim {checks['dkim']}, dmarc {checks['dmarc']}: {refuse['reason']}")
