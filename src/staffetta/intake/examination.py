@@ -22,7 +22,7 @@ from staffetta.mailauth.arc.chain import ArcVerification
 from staffetta.mailauth.asking import Asker
 from staffetta.mailauth.dkim.verify import Verification
 from staffetta.mailauth.dmarc.evaluate import DmarcFacts, check_dmarc
-from staffetta.mailauth.results import ArcResult, Checks, DkimResult, SpfResult, Word
+from staffetta.mailauth.results import Checks, DkimResult, SpfResult, Word
 from staffetta.mailauth.spf.check import SpfQuestion, check_helo, check_spf
 from staffetta.message.authorship import HeaderIdentity, identity_facts
 from staffetta.message.header import Header
@@ -79,11 +79,13 @@ class Examination:
             signatures = group.create_task(self._ask_signatures(asker))
             about_client = group.create_task(self._ask_about_client(asker, origin))
         helo, mail_from = spf.result()
-        dkim, arc = signatures.result()
+        dkim = signatures.result()
         reverse, listings = about_client.result()
         dmarc = None
         if room.settings.dmarc is not Mode.OFF:
             dmarc = await check_dmarc(asker, DmarcFacts(self.identity, mail_from, helo, dkim or ()))
+        # After DMARC, which decides: a chain of custody may use up all questions that are left.
+        arc = None if self._arc is None else await self._arc.finish(asker, room.clock())
         listings += await self._ask_about_domains(asker, origin, dkim or ())
         return Checks(helo, mail_from, dkim, dmarc, arc, reverse, listings, before - asker.left)
 
@@ -99,10 +101,8 @@ class Examination:
         mail_from = await check_spf(asker, question)
         return (await check_helo(asker, question) if domain else mail_from), mail_from
 
-    async def _ask_signatures(self, asker: Asker) -> tuple[tuple[DkimResult, ...] | None, ArcResult | None]:
-        now = self.room.clock()
-        dkim = None if self._dkim is None else await self._dkim.finish(asker, now)
-        return dkim, None if self._arc is None else await self._arc.finish(asker, now)
+    async def _ask_signatures(self, asker: Asker) -> tuple[DkimResult, ...] | None:
+        return None if self._dkim is None else await self._dkim.finish(asker, self.room.clock())
 
     async def _ask_about_client(self, asker: Asker, origin: Origin) -> tuple[Reverse, tuple[Listing, ...]]:
         room = self.room
