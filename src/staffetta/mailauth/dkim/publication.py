@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-from staffetta.dns.resolver import Answer, RecordKind, Resolver, Unavailable
+from staffetta.dns.resolver import Answer, Lookup, RecordKind, Resolver, Unavailable
 from staffetta.mailauth.dkim.keys import KeyChange, KeyPhase, KeySettings
 from staffetta.mailauth.dkim.keystore import KeyStore, KeysUnusable
-from staffetta.mailauth.dkim.record import KeyRecord, PublicKey, read_record, record_name, write_record
+from staffetta.mailauth.dkim.record import KeyRecord, read_record, record_name, write_record
 from staffetta.mailauth.dkim.sign import SigningKey
 
 DEFAULTS: Final = KeySettings()
@@ -53,15 +53,19 @@ async def look_up(resolver: Resolver, key: SigningKey) -> Publication:
     """Ask the DNS for the record of a key."""
     public = key.private.public_key()
     name, value = record_name(key.selector, key.domain), write_record(public)
-    lookup = await resolver.query(name, RecordKind.TXT)
+    return compare(key.selector, name, value, await resolver.query(name, RecordKind.TXT))
+
+
+def compare(selector: str, name: str, value: str, lookup: Lookup) -> Publication:
+    """What an answer says of the record `value`, which is ours. Total."""
     if isinstance(lookup, Unavailable):
-        return Publication(key.selector, name, value, Published.UNKNOWN, lookup.reason)
+        return Publication(selector, name, value, Published.UNKNOWN, lookup.reason)
     texts = lookup.texts if isinstance(lookup, Answer) else ()
     if not texts:
-        return Publication(key.selector, name, value, Published.MISSING)
-    problem = _difference(texts, public)
+        return Publication(selector, name, value, Published.MISSING)
+    problem = _difference(texts, value)
     state = Published.DIFFERENT if problem else Published.PUBLISHED
-    return Publication(key.selector, name, value, state, problem, texts)
+    return Publication(selector, name, value, state, problem, texts)
 
 
 async def look_up_all(resolver: Resolver, keys: Iterable[SigningKey]) -> tuple[Publication, ...]:
@@ -99,18 +103,19 @@ async def _seen(store: KeyStore, resolver: Resolver, domain: str) -> frozenset[s
     return frozenset(one.selector for one in found if one.state is Published.PUBLISHED)
 
 
-def _difference(texts: tuple[bytes, ...], public: PublicKey) -> str:
-    """Why these records are not the one of this key; "" when they are."""
+def _difference(texts: tuple[bytes, ...], value: str) -> str:
+    """Why these records are not the one that holds the key of `value`; "" when they are."""
     if len(texts) > 1:
         return f"there are {len(texts)} records, and receivers may take any of them"
     record = read_record(texts[0])
     if not isinstance(record, KeyRecord):
         return record.problem
-    if record.key != public:
+    ours = read_record(value.encode())
+    if not isinstance(ours, KeyRecord) or record.key != ours.key:
         return "it holds another key"
     if record.testing:
         return "it says t=y, so receivers treat the mail as not signed"
     return ""
 
 
-__all__ = ["Looked", "Publication", "Published", "look_after", "look_up", "look_up_all"]
+__all__ = ["Looked", "Publication", "Published", "compare", "look_after", "look_up", "look_up_all"]

@@ -185,7 +185,7 @@ async def _conclude(discovery: Discovery, author: str, applied: Found, alignment
         domain=author,
         policy_domain=applied.domain,
         organizational_domain=alignment.organization,
-        policy=_policy(applied, author, exists=True),
+        policy=policy_for(applied, author, exists=True),
         aligned_by=alignment.aligned,
         testing=record.testing,
         published=record.published(),
@@ -194,20 +194,20 @@ async def _conclude(discovery: Discovery, author: str, applied: Found, alignment
         return result
     problem = alignment.failure
     exists: bool | Failure = True
-    if applied.domain != author and _policy(applied, author, exists=False) is not result.policy:
+    if applied.domain != author and policy_for(applied, author, exists=False) is not result.policy:
         exists = await discovery.exists(author)
         if isinstance(exists, Failure):
             problem = problem or exists.reason
     if isinstance(exists, Failure):
-        either = (result.policy, _policy(applied, author, exists=False))
+        either = (result.policy, policy_for(applied, author, exists=False))
         policy = max(either, key=_STRICTNESS.__getitem__)
     else:
-        policy = _policy(applied, author, exists=exists)
+        policy = policy_for(applied, author, exists=exists)
     word = Word.TEMPERROR if problem else Word.FAIL
     return msgspec.structs.replace(result, word=word, policy=policy, problem=problem)
 
 
-def _policy(applied: Found, author: str, *, exists: bool) -> DmarcPolicy:
+def policy_for(applied: Found, author: str, *, exists: bool) -> DmarcPolicy:
     """What the record asks for mail of `author` (RFC 9989 section 4.10.1), one step weaker with `t=y`."""
     record = applied.record
     policy = record.policy
