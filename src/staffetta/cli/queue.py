@@ -23,7 +23,7 @@ from staffetta.spool.contract import State
 from staffetta.spool.operator import Filter, content
 
 FILTER_HELP = "A FILTER is an id, or id: from: to: state: route: older: reply: with a value; all must hold together."
-_NEEDS_CHOICE = frozenset({"hold", "drop"})
+_NEEDS_CHOICE = frozenset({"hold", "drop", "bounce"})
 """With no FILTER these do not mean the whole queue: an empty variable in a script must not stop or lose all mail."""
 
 TERMINAL_ROWS = 500
@@ -120,12 +120,34 @@ def show(message_id: str, config: Path | None, whole: bool, as_json: bool) -> No
         _show(found, now)
 
 
+@queue.command()
+@config_option
+@json_option
+def age(config: Path | None, as_json: bool) -> None:
+    """How long what waits has waited: a row for each destination, columns of ages that double."""
+    from staffetta.cli.queue_age import print_ages  # noqa: PLC0415 - not for the other verbs
+    from staffetta.control.queue_age import queue_ages  # noqa: PLC0415
+
+    loaded = load_or_exit(config, files=False)
+    now = time.time()
+    with store_errors(), control.open_queue(loaded.config.data_dir) as store:
+        rows = queue_ages(store, now)
+    if as_json:
+        for row in rows:
+            print_json(row)
+    elif rows:
+        print_ages(rows, now)
+    else:
+        say("The queue is empty.")
+
+
 def _act(word: str, help_text: str) -> None:
     @queue.command(word, help=help_text, epilog=FILTER_HELP)
     @_filter_argument
     @click.option("--all", "everything", is_flag=True, help="The whole queue, when no FILTER is given.")
     @click.option("--reason", default="", metavar="TEXT", help="Why; stands in the journal.")
     @click.option("--yes", is_flag=True, help="Do not ask.")
+    @click.option("--dry-run", is_flag=True, help="Show what would be touched, and do nothing.")
     @config_option
     @json_option
     def command(chosen: Filter, config: Path | None, **options: Any) -> None:
@@ -135,13 +157,20 @@ def _act(word: str, help_text: str) -> None:
             raise click.UsageError("name what with a FILTER, or say --all")
         loaded = load_or_exit(config, files=False)
         wish = Wish(Act(word), chosen, who_asks(), _text(options["reason"]))
-        act(loaded.config.data_dir, wish, yes=options["yes"], as_json=options["as_json"])
+        act(
+            loaded.config.data_dir,
+            wish,
+            yes=options["yes"],
+            dry_run=options["dry_run"],
+            as_json=options["as_json"],
+        )
 
 
 _act("retry", "Try again now, without waiting for the next time.")
 _act("hold", "Stop until released.")
 _act("release", "Let what is held go on.")
 _act("drop", "Remove for good; nobody is told.")
+_act("bounce", "Give up now: return it to its sender, who is told.")
 
 
 def _row(entry: QueueEntry, now: float) -> tuple[str, ...]:

@@ -12,17 +12,34 @@ from staffetta.cli.output import Stop, print_json, safe, say, span
 from staffetta.cli.storing import confirm, store_errors
 from staffetta.control.filters import is_one_message
 from staffetta.control.queue import open_queue
-from staffetta.control.queue_acts import Preview, Wish, carry_out, preview
+from staffetta.control.queue_acts import Acted, Preview, Wish, carry_out, preview
 from staffetta.spool.operator_acts import Act
+from staffetta.spool.recovery import relay_alive
 
-_DONE = {Act.RETRY: "to be tried now", Act.HOLD: "held", Act.RELEASE: "released", Act.DROP: "dropped"}
+_DONE = {
+    Act.RETRY: "to be tried now",
+    Act.HOLD: "held",
+    Act.RELEASE: "released",
+    Act.DROP: "dropped",
+    Act.BOUNCE: "to be returned to their senders",
+}
+_ASKS_ALWAYS = frozenset({Act.DROP, Act.BOUNCE})
+"""These cannot be undone."""
 
 
-def act(data_dir: Path, wish: Wish, *, yes: bool, as_json: bool) -> None:
+def act(data_dir: Path, wish: Wish, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Carry a wish out. One message may be held, released and retried unasked: that can be undone."""
     now = time.time()
     with store_errors():
-        if not yes and (wish.act is Act.DROP or not is_one_message(wish.chosen)):
+        if dry_run:
+            with open_queue(data_dir) as store:
+                before = preview(store, wish, now)
+            _announce(wish, before, now)
+            if as_json:
+                print_json(before)
+            say("Nothing was done: this is a dry run.")
+            return
+        if not yes and (wish.act in _ASKS_ALWAYS or not is_one_message(wish.chosen)):
             # Asking may take long: the store is not kept open meanwhile.
             with open_queue(data_dir) as store:
                 before = preview(store, wish, now)
@@ -33,11 +50,18 @@ def act(data_dir: Path, wish: Wish, *, yes: bool, as_json: bool) -> None:
             done = carry_out(store, wish, now)
     if as_json:
         print_json(done)
+    _say_done(wish, done, running=relay_alive(data_dir))
+
+
+def _say_done(wish: Wish, done: Acted, *, running: bool) -> None:
     if done.active:
-        say(f"{done.active} left alone: the relay is working on them now; ask again")
+        later = "they are returned if this try fails" if wish.act is Act.BOUNCE else "ask again"
+        say(f"{done.active} left alone: the relay is working on them now; {later}")
     if not done.touched and not done.active:
         raise _nothing(wish)
     say(f"{done.touched} {_DONE[wish.act]}.")
+    if wish.act is Act.BOUNCE and not running:
+        say("No relay is running on this store: they are returned when one is started.")
     if not done.touched:
         click.get_current_context().exit(exits.TEMPORARY)
 

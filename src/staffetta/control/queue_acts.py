@@ -26,13 +26,14 @@ EVENTS: Final[dict[Act, type[Hold | Release | Drop | Retry]]] = {
     Act.DROP: Drop,
     Act.RETRY: Retry,
 }
-"""The acts that a command may order, with the event that records each."""
+"""The acts that a command may order, with the event that records each. A bounce is recorded when the relay makes it."""
 
 _TOUCHES: Final = {
     Act.RETRY: frozenset({State.QUEUED, State.DEFERRED}),
     Act.HOLD: frozenset({State.QUEUED, State.DEFERRED, State.ACTIVE}),
     Act.RELEASE: frozenset({State.HELD}),
     Act.DROP: frozenset(State),
+    Act.BOUNCE: frozenset(State),
 }
 """The states in which an act means something."""
 
@@ -67,7 +68,7 @@ def preview(store: Store, wish: Wish, now: float) -> Preview:
     count, oldest = 0, float("inf")
     samples: list[QueueEntry] = []
     for one in waiting(store, wish.chosen, now):
-        if one.state not in _TOUCHES[wish.act]:
+        if one.state not in _TOUCHES[wish.act] or (wish.act is Act.BOUNCE and one.bounce_by):
             continue
         count += 1
         oldest = min(oldest, one.received_at)
@@ -77,11 +78,18 @@ def preview(store: Store, wish: Wish, now: float) -> Preview:
 
 
 def carry_out(store: Store, wish: Wish, now: float) -> Acted:
-    """Do it, and say so in the journal. Raises SpoolUnavailable; what was done before stays done."""
-    kind, when = EVENTS[wish.act], moment(now)
+    """Do it, and say so in the journal. Raises SpoolUnavailable; what was done before stays done.
+
+    A bounce is only asked for: the relay returns the message to its sender at its next look.
+    """
+    kind, when = EVENTS.get(wish.act), moment(now)
+    # Who asks is kept with the recipient, for the event that the relay writes; so the reason goes there too.
+    by = f"{wish.by}: {wish.reason}" if wish.act is Act.BOUNCE and wish.reason else wish.by
 
     def line(message_id: str, recipient: str) -> bytes:
+        if kind is None:
+            return b""
         return encode(kind(time=when, id=message_id, recipient=recipient, by=wish.by, reason=wish.reason))
 
-    done = perform(store, wish.chosen, Order(wish.act, wish.by, now, line))
+    done = perform(store, wish.chosen, Order(wish.act, by, now, line))
     return Acted(wish.act, done.touched, done.active)

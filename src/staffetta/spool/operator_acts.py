@@ -41,7 +41,10 @@ class Act(StrEnum):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """`line` makes the journal's event of one recipient from (message id, recipient); `by` is who asked."""
+    """`line` makes the journal's event of one recipient from (message id, recipient), empty for none.
+
+    `by` is who asked.
+    """
 
     act: Act
     by: str
@@ -100,7 +103,8 @@ def _perform(store: Store, page: Sequence[tuple[Key, Waiting]], order: Order) ->
             for (seq, index), one in changed:
                 batch.add_steps(seq, one.size, (Step(index, End.DROPPED),))
         for _, one in changed:
-            batch.add_journal(JournalEntry(order.line(one.id, one.recipient), order.now, one.id))
+            if line := order.line(one.id, one.recipient):
+                batch.add_journal(JournalEntry(line, order.now, one.id))
         batch.write(connection, None)
         if order.act in _WAKES:
             names = {one.destination for _, one in changed}
