@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from staffetta.cli.asking import option_judge, options_judge
-from staffetta.config.environment import variable_of
+from staffetta.config.environment import FILE_VARIABLE, variable_of
 from staffetta.config.kinds import unseen_character
 from staffetta.config.schema import Hop, HopTls
 from staffetta.config.values import (
@@ -116,7 +116,13 @@ def init_options(function: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--data-dir", envvar=variable_of(("data_dir",)), metavar="PATH", help="What must survive."),
             click.option(
-                "--output", type=click.Path(path_type=Path, dir_okay=False), default="staffetta.toml", show_default=True
+                "--output",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="FILE",
+                envvar=FILE_VARIABLE,
+                default="staffetta.toml",
+                show_default=True,
+                help="What is written; keys and passwords go beside it.",
             ),
             click.option("--force", is_flag=True, help="Replace what is there."),
             click.option("--no-input", is_flag=True, help="Ask nothing; say what is missing."),

@@ -131,13 +131,34 @@ def test_three_commands_come_next() -> None:
 
 
 def test_secrets_are_private_and_not_in_the_file() -> None:
-    os.umask(os.umask(0o022))
     result = run(*EVERYTHING)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in Path().iterdir()}
     assert set(modes) == {"staffetta.toml", "smarthost.password", "self-signed.pem", "self-signed.key"}
     assert modes["smarthost.password"] & 0o137 == 0
     assert modes["self-signed.key"] & 0o137 == 0
     assert "hunter2" not in Path("staffetta.toml").read_text() + result.output
+
+
+def test_root_writes_for_the_account_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of root are readable by the group of that account, or the relay could not reload them."""
+    monkeypatch.setattr("staffetta.control.init_write._service_group", os.getgid)
+    before = os.umask(0o077)
+    try:
+        assert run(*EVERYTHING).exit_code == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in Path().iterdir()}
+    assert modes == {
+        "staffetta.toml": 0o644,
+        "smarthost.password": 0o640,
+        "self-signed.key": 0o640,
+        "self-signed.pem": 0o644,
+    }
+
+
+def test_the_file_that_the_environment_names_is_written() -> None:
+    assert run(*SMARTHOST, STAFFETTA_CONFIG="elsewhere/mail.toml").exit_code == 0
+    assert Path("elsewhere/mail.toml").exists()
 
 
 def test_the_certificate_says_that_it_is_for_trying() -> None:

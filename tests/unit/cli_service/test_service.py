@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from staffetta.cli import service
 from staffetta.cli.main import cli
-from staffetta.config.load import load
+from staffetta.config.load import Loaded, load
 from staffetta.control.service_unit import Service, units, word
 
 CONFIG = """\
@@ -90,7 +91,7 @@ def test_it_tells_everything_the_manager_has_to_know(folder: Path) -> None:
     assert said["ExecReload"][0].endswith(f"staffetta reload -c {file}")
     assert said["RestartPreventExitStatus"] == ["8"]
     assert said["WatchdogSec"] == ["30"]
-    assert said["StateDirectory"] == ["staffetta"]
+    assert said["StateDirectory"] == ["staffetta staffetta-drop"]
     assert said["ProtectSystem"] == ["strict"]
     assert "ReadWritePaths" not in said
     assert int(said["TimeoutStopSec"][0]) > 35  # sessions have 25 seconds, deliveries in flight some more
@@ -109,15 +110,15 @@ def test_it_has_no_right_that_it_needs_not(folder: Path, bind: str, words: list[
     said = unit(write(folder, bind=bind), *words)
     assert said["CapabilityBoundingSet"] == capability
     assert said.get("AmbientCapabilities", [""]) == capability
-    assert ("PrivateUsers" in said) == (capability == [""])
+    assert "PrivateUsers" not in said  # or every user who sends mail by sendmail would be nobody
 
 
 def test_it_may_write_where_the_file_says_and_nowhere_else(folder: Path) -> None:
     said = unit(write(folder, top='data_dir = "my data"', deliver="maildir:/srv/mail"))
-    assert set(said["ReadWritePaths"]) == {f'"{folder}/my data"', "/srv/mail"}
+    assert set(said["ReadWritePaths"]) == {f'"{folder}/my data"', f'"{folder}/my data-drop"', "/srv/mail"}
     assert "StateDirectory" not in said
     inside = unit(write(folder, top='data_dir = "/var/lib/staffetta/one"'))
-    assert inside["StateDirectory"] == ["staffetta"]
+    assert inside["StateDirectory"] == ["staffetta staffetta-drop"]
     assert "ReadWritePaths" not in inside
 
 
@@ -169,6 +170,30 @@ def test_files_are_written_below_the_prefix_and_changes_kept(folder: Path) -> No
     assert "# mine" in path.read_text()
     assert install(file, "--prefix", str(root), "--force").exit_code == 0
     assert "# mine" not in path.read_text()
+
+
+def test_what_is_left_to_do_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started and nobody's rights are changed: a person reads these commands first."""
+    home = folder / "home"
+    monkeypatch.setenv("HOME", str(home))
+    result = install(write(folder, bind='["*:2525"]'), "--user")
+    assert result.exit_code == 0, result.output
+    assert (home / ".config/systemd/user/staffetta.service").exists()
+    assert "systemctl --user daemon-reload && systemctl --user enable --now staffetta" in result.stderr
+    (folder / "office.pw").write_text("hunter2")
+    (folder / "office.pw").chmod(0o600)
+    route = '[route.default]\nvia = "smtp.a.example"\nlogin = "a"\npassword = "file:office.pw"\n'
+    file = write(folder, top='data_dir = "my data"')
+    file.write_text(file.read_text() + route)
+    found = load(file, {}, now=0)
+    assert isinstance(found, Loaded)
+    said: list[str] = []
+    monkeypatch.setattr(service, "say", said.append)
+    service._next(service._service(found, file, sockets=False, of_user=False))
+    text = "\n".join(said)
+    assert f"chgrp staffetta {folder}/office.pw && chmod g+r,o= {folder}/office.pw" in text
+    assert f"install -d -o staffetta -g staffetta -m 700 '{folder}/my data'" in text
+    assert "systemctl daemon-reload && systemctl enable --now staffetta" in text
 
 
 def test_a_wrong_file_makes_no_unit(folder: Path) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from staffetta.config import explain
 from staffetta.config.environment import Variables, variable_of
 from staffetta.config.keys import LISTEN, ROUTE, TABLES
 from staffetta.config.load import Loaded, Problems, load
-from staffetta.config.problems import render
+from staffetta.config.problems import Level, render
 
 TEXT = """\
 version = 1
@@ -30,10 +32,10 @@ level = "warning"
 """
 
 
-def read(folder: Path, environ: dict[str, str], text: str = TEXT) -> Loaded | Problems:
+def read(folder: Path, environ: dict[str, str], text: str = TEXT, mode: int = 0o600) -> Loaded | Problems:
     file = folder / "staffetta.toml"
     file.write_text(text)
-    file.chmod(0o600)
+    file.chmod(mode)
     return load(file, environ, machine_name="box.example.net", now=0)
 
 
@@ -118,11 +120,52 @@ def test_a_smarthost_comes_from_the_environment_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o600, 0o644])
 def test_a_password_in_a_variable_is_never_shown(tmp_path: Path, mode: int) -> None:
     text = TEXT + '[route.default]\nvia = "smtp.provider.example"\nlogin = "office"\n'
-    (tmp_path / "staffetta.toml").touch(mode)
-    loaded = right(tmp_path, {"STAFFETTA_ROUTE_DEFAULT_PASSWORD": "hunter2"}, text)
+    loaded = read(tmp_path, {"STAFFETTA_ROUTE_DEFAULT_PASSWORD": "hunter2"}, text, mode)
+    assert isinstance(loaded, Loaded)
     assert loaded.warnings == ()
     assert "hunter2" not in explain.explain(loaded)
     assert 'route.default.password = "***"' in explain.explain(loaded)
+
+
+def test_quotes_in_a_password_are_pointed_out(tmp_path: Path) -> None:
+    text = TEXT + '[route.default]\nvia = "smtp.provider.example"\nlogin = "office"\n'
+    found = right(tmp_path, {"STAFFETTA_ROUTE_DEFAULT_PASSWORD": "'hunter2'"}, text)
+    assert [(one.code, one.file) for one in found.warnings] == [("C317", "STAFFETTA_ROUTE_DEFAULT_PASSWORD")]
+    assert "hunter2" not in render(found.warnings)
+
+
+def test_a_secret_that_the_engine_mounted_is_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "office"
+    secret.write_text("hunter2")
+    secret.chmod(0o444)
+    text = TEXT + '[route.default]\nvia = "smtp.provider.example"\nlogin = "office"\n'
+    environ = {"STAFFETTA_ROUTE_DEFAULT_PASSWORD_FILE": str(secret)}
+    assert [one.code for one in right(tmp_path, environ, text).warnings] == ["C308"]
+    monkeypatch.setattr("staffetta.config.secret._OF_THE_CONTAINER", f"{tmp_path}/")
+    assert right(tmp_path, environ, text).warnings == ()
+
+
+@given(
+    st.dictionaries(
+        st.one_of(
+            st.sampled_from(sorted(Variables({"listen": {"lan": {}}}).keys)),
+            st.text(st.characters(exclude_characters="\0="), min_size=1).map("STAFFETTA_".__add__),
+        ),
+        st.one_of(
+            st.text(st.characters(exclude_characters="\0")), st.sampled_from(["mx", "5", "true", "off", "*:25", '"'])
+        ),
+        max_size=5,
+    )
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_environment_is_judged(tmp_path: Path, environ: dict[str, str]) -> None:
+    found = read(tmp_path, environ)
+    said = found.problems if isinstance(found, Problems) else found.warnings
+    shown = render(said)
+    assert shown.replace("\n", "").isprintable()
+    assert isinstance(found, Loaded) or any(one.level is Level.ERROR for one in said)
+    if isinstance(found, Loaded):
+        explain.explain(found).encode()
 
 
 def test_a_value_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import smtplib
 import socket
@@ -89,6 +90,19 @@ def test_what_no_door_or_several_would_take_is_an_error(name: str, words: str) -
 )
 def test_sockets_for_another_process_are_left_alone(environ: dict[str, str]) -> None:
     assert handed_over(environ, 7) == []
+
+
+def test_what_is_taken_is_ours_alone_and_never_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(LOOPBACK) as [sock]:
+        descriptor = os.dup(sock.fileno())
+        os.set_inheritable(descriptor, True)
+        sock.setblocking(True)
+        monkeypatch.setattr("staffetta.net.activation.FIRST_DESCRIPTOR", descriptor)
+        [handed] = handed_over({"LISTEN_FDS": "1", "LISTEN_PID": "7", "LISTEN_FDNAMES": "smtp"}, 7)
+        with handed.socket as taken:
+            assert (handed.name, taken.fileno()) == ("smtp", descriptor)
+            assert not os.get_inheritable(descriptor)
+            assert not os.get_blocking(descriptor)
 
 
 @pytest.mark.parametrize("count", ["", "-1", "x", "100000", "9" * 30])

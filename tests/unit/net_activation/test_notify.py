@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,6 +164,23 @@ def test_the_watchdog_is_for_whom_it_names(tmp_path: Path, environ: dict[str, st
             notify.close()
 
     asyncio.run(whole())
+
+
+def test_a_sign_of_life_comes_twice_in_the_interval(tmp_path: Path) -> None:
+    class Loop:
+        """Remembers when it should call."""
+
+        def __init__(self) -> None:
+            self.delays: list[float] = []
+
+        def call_later(self, delay: float, *_: Any) -> asyncio.TimerHandle | None:
+            self.delays.append(delay)
+            return None
+
+    loop: Any = Loop()
+    with Manager(str(tmp_path / "n")):
+        Notify({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "30000000"}).keep_alive(loop)
+    assert loop.delays == [15.0]
 
 
 def test_a_blocked_loop_is_not_alive(tmp_path: Path) -> None:
