@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from staffetta.app.key_care import care_for_keys
 from staffetta.dns.table import TableResolver
 from staffetta.mailauth.dkim.keystore import KeyStore
 from staffetta.mailauth.dkim.record import write_record
@@ -149,5 +151,28 @@ def test_keys_that_cannot_be_read_put_mail_off(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         assert house.rules() == ["signing"]
         assert house.spool.accepted == []
+
+    run(tmp_path, play)
+
+
+def test_a_key_without_its_record_is_an_alarm(tmp_path: Path) -> None:
+    async def play(house: House) -> None:
+        relay: Any = SimpleNamespace(parts=house.parts, config=house.config())
+        table = house.resolver._table
+        care = asyncio.create_task(care_for_keys(relay))
+        for _ in range(600):
+            await asyncio.sleep(1.0)
+            if house.parts.alarms.active():
+                break
+        (alarm,) = house.parts.alarms.active()
+        assert (alarm.name, "dkim publish example.org" in alarm.text) == ("dkim example.org", True)
+        for key in KeyStore(house.folder / "data").signing_keys("example.org"):
+            table[f"{key.selector}._domainkey.example.org"] = {"TXT": [write_record(key.private.public_key())]}
+        for _ in range(2000):
+            await asyncio.sleep(1.0)
+            if not house.parts.alarms.active():
+                break
+        assert house.parts.alarms.active() == ()
+        care.cancel()
 
     run(tmp_path, play)

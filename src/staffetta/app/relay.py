@@ -17,6 +17,7 @@ from typing import Final
 
 from staffetta.accounts.store import AccountStore
 from staffetta.app.doors import doors_of
+from staffetta.app.key_care import care_for_keys
 from staffetta.app.open_doors import OpenDoor, Opening
 from staffetta.app.pickup_folder import prepare
 from staffetta.app.pickup_start import watch_drop
@@ -92,6 +93,7 @@ class Relay:
         self._tasks = [
             asyncio.create_task(self._watch_clock(), name="clock"),
             asyncio.create_task(self._forget_journal(), name="journal"),
+            asyncio.create_task(care_for_keys(self), name="keys"),
         ]
         watch_drop(self, self._drop_fault)
         self.emit(Ready(time=moment(time.time()), listeners=self.addresses()))

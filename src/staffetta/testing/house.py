@@ -73,7 +73,7 @@ class Everywhere:
         self.everywhere = True
         self.failing: set[str] = set()
         self.gate: asyncio.Event | None = None
-        self._table = table
+        self._table = dict(table)
 
     async def query(self, name: str, kind: RecordKind) -> Lookup:
         """See dns.resolver.Resolver."""

@@ -55,6 +55,11 @@ class Signers:
             if own is None:
                 self._store.make(domain, self._now())
 
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that sign with keys of the store."""
+        return tuple([domain for domain, own in self._sources.items() if own is None])
+
     def signs(self, domain: str) -> bool:
         """Whether mail of a domain is signed."""
         return domain in self._sources
