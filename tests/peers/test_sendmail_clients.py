@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from staffetta.sendmail.drop import drop_of
+from staffetta.control.place import drop_of
 from staffetta.testing.sink_script import faults_of
 
 SECONDS = 20.0

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from staffetta.control.place import drop_of
 from staffetta.mail.identity import is_identity
 from staffetta.sendmail.drop import (
     FRONT_OCTETS,
@@ -26,7 +27,6 @@ from staffetta.sendmail.drop import (
     Damaged,
     Envelope,
     Front,
-    drop_of,
     read_envelope,
     read_front,
 )
@@ -65,12 +65,20 @@ def prepare(data_dir: Path, owner: pwd.struct_passwd | None) -> str:
             if status.st_uid != (os.geteuid() if owner is None else owner.pw_uid):
                 return f"{directory} does not belong to the relay"
             if stat.S_IMODE(status.st_mode) != MODE:
-                os.fchmod(opened, MODE)
+                _set_mode(opened)
         finally:
             os.close(opened)
     except OSError as error:
         return f"{directory}: {error.strerror}"
     return ""
+
+
+def _set_mode(opened: int) -> None:
+    """The mode; without the inherited group where a sandbox forbids to set that bit. Raises OSError."""
+    try:
+        os.fchmod(opened, MODE)
+    except PermissionError:
+        os.fchmod(opened, MODE & ~stat.S_ISGID)
 
 
 class Dropped(msgspec.Struct):

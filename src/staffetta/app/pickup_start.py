@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from staffetta.app.pickup_watch import Pickup
-from staffetta.sendmail.drop import drop_of
+from staffetta.control.place import drop_of
 from staffetta.spool.database import open_reader
 from staffetta.spool.recovery import STORE_NAME
 from staffetta.spool.sqlite_journal import rows_of_session

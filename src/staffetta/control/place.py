@@ -19,6 +19,10 @@ SERVICE_ACCOUNT: Final = "staffetta"
 
 DIRECTORY_MODE: Final = 0o700
 
+DROP_SUFFIX: Final = "-drop"
+"""The drop directory, where any user of the machine leaves mail (`sendmail.drop`), stands beside the data directory,
+which nobody but the relay may enter: its name and this."""
+
 
 class NothingThere(Exception):
     """There is no store yet; the message says where it was looked for."""
@@ -68,6 +72,11 @@ def make(directory: Path, user: str | None) -> None:
         return
     except OSError as error:
         raise NotAllowed(f"cannot make {directory}: {error.strerror}") from error
+
+
+def drop_of(data_dir: Path) -> Path:
+    """The drop directory of a data directory."""
+    return data_dir.with_name(data_dir.name + DROP_SUFFIX)
 
 
 def require(path: Path) -> None:

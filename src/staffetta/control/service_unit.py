@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from staffetta.config.schema import Config, Maildir
-from staffetta.control.place import SERVICE_ACCOUNT
+from staffetta.control.place import SERVICE_ACCOUNT, drop_of
 from staffetta.net.endpoint import Bind
 
 STATE_DIRECTORY: Final = Path("/var/lib/staffetta")
@@ -92,10 +92,11 @@ def units(service: Service) -> list[Unit]:
 
 
 def writable(config: Config) -> list[Path]:
-    """The folders, besides the state directory, that the relay writes to."""
-    wanted = [config.data_dir]
+    """The folders, besides the state directory and its drop directory, that the relay writes to."""
+    wanted = [config.data_dir, drop_of(config.data_dir)]
     wanted += [d.deliver.path for d in config.domains if isinstance(d.deliver, Maildir) and d.deliver.path is not None]
-    return sorted({path for path in wanted if not path.is_relative_to(STATE_DIRECTORY)})
+    made = (STATE_DIRECTORY, drop_of(STATE_DIRECTORY))
+    return sorted({path for path in wanted if not any(map(path.is_relative_to, made))})
 
 
 def word(text: str) -> str:
@@ -153,7 +154,7 @@ def _confined(service: Service) -> Iterator[str]:
     yield f"User={service.account}"
     yield f"Group={service.account}"
     if service.config.data_dir.is_relative_to(STATE_DIRECTORY):
-        yield f"StateDirectory={STATE_DIRECTORY.name}"
+        yield f"StateDirectory={STATE_DIRECTORY.name} {drop_of(STATE_DIRECTORY).name}"
         yield "StateDirectoryMode=0700"
     for path in writable(service.config):
         yield f"ReadWritePaths={word(str(path))}"
@@ -163,8 +164,8 @@ def _confined(service: Service) -> Iterator[str]:
         yield "AmbientCapabilities=CAP_NET_BIND_SERVICE"
         yield "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"
     else:
+        # Not PrivateUsers: the owner of a file that sendmail left is who sends it, and would be nobody.
         yield "CapabilityBoundingSet="
-        yield "PrivateUsers=yes"
     used = [*service.paths, *writable(service.config)]
     if any(path.is_relative_to(home) for path in used for home in _HOMES):
         yield "# Program or files are in a home. Better places are /opt, /etc/staffetta and /var/lib/staffetta."

@@ -23,11 +23,8 @@ import msgspec
 from staffetta.mail.identity import IdentitySource
 from staffetta.sendmail.statuses import TRY_LATER, Stop
 
-SUFFIX: Final = "-drop"
-"""The drop directory stands beside the data directory, which nobody but the relay may enter: its name and this."""
-
 DEFAULT: Final = Path("/var/lib/staffetta-drop")
-"""The one of the default data directory."""
+"""Beside the default data directory."""
 
 MODE: Final = 0o3733
 """Write and enter for all, list for the owner only; sticky, and files get the directory's group."""
@@ -71,11 +68,6 @@ class Front(msgspec.Struct, frozen=True, gc=False):
 
 class Damaged(Exception):
     """The file is not what `sendmail` wrote; the message says why."""
-
-
-def drop_of(data_dir: Path) -> Path:
-    """The drop directory of a data directory."""
-    return data_dir.with_name(data_dir.name + SUFFIX)
 
 
 class DropFile:

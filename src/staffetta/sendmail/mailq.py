@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from staffetta.control.place import drop_of
 from staffetta.mail.identity import is_identity
-from staffetta.sendmail.drop import drop_of
 from staffetta.sendmail.place import data_directory
 from staffetta.sendmail.statuses import NOT_ALLOWED, OK, TRY_LATER, UNAVAILABLE, Stop
 from staffetta.spool.operator import Waiting

@@ -21,6 +21,7 @@ usage: sendmail [-t] [-i] [-f SENDER] [-F NAME] [RECIPIENT]...
        sendmail -bs | -bp | -bi | -q
 
 Reads a message and leaves it for the relay. More: man sendmail.
+
 """
 
 
@@ -48,8 +49,7 @@ def newaliases() -> None:
 def run(words: Sequence[str]) -> int:
     """Do what the words of the command line ask for; the exit status."""
     if list(words) == ["--help"]:
-        sys.stdout.write(HELP)
-        return OK
+        return _help()
     try:
         wish = read_flags(words)
         if wish.verbose and wish.ignored:
@@ -58,6 +58,15 @@ def run(words: Sequence[str]) -> int:
     except Stop as stop:
         _say(str(stop))
         return stop.status
+
+
+def _help() -> int:
+    from staffetta.sendmail.manual_words import FLAGS  # noqa: PLC0415
+
+    sys.stdout.write(HELP)
+    for flag, value, text in FLAGS:
+        sys.stdout.write(f"  {flag} {value}".ljust(16) + text.replace("`", "") + "\n")
+    return OK
 
 
 def _run(words: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from staffetta.sendmail.drop import DEFAULT, drop_of
+from staffetta.control.place import drop_of
+from staffetta.sendmail.drop import DEFAULT
 from staffetta.sendmail.statuses import CONFIGURATION, Stop
 
 CONFIG_FILE: Final = Path("/etc/staffetta/staffetta.toml")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from staffetta.app.pickup_folder import prepare
-from staffetta.sendmail.drop import drop_of
+from staffetta.control.place import drop_of
 
 NOBODY = 65534
 

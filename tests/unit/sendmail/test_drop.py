@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from staffetta.app.pickup_folder import DAMAGED, UNFINISHED_SECONDS, Folder, Unusable, prepare
-from staffetta.sendmail.drop import MODE, Damaged, DropFile, Envelope, drop_of
+from staffetta.control.place import drop_of
+from staffetta.sendmail.drop import MODE, Damaged, DropFile, Envelope
 from staffetta.sendmail.statuses import Stop
 
 ENVELOPE = Envelope(("anna", "ben@b.example"), "root", "Root", ("NEVER",), "HDRS", "e")
@@ -165,6 +167,30 @@ def test_the_directory_is_made_and_mended(tmp_path: Path) -> None:
     with pytest.raises(Unusable):
         Folder(drop)
     assert prepare(tmp_path / "no" / "data", None)
+
+
+def test_a_sandbox_may_forbid_the_inherited_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change = os.fchmod
+
+    def forbidding(file: int, mode: int) -> None:
+        if mode & 0o6000:
+            raise PermissionError(1, "Operation not permitted")
+        change(file, mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fchmod", forbidding)
+        assert prepare(tmp_path / "data", None) == ""
+    assert drop_of(tmp_path / "data").stat().st_mode & 0o7777 == 0o1733
+
+
+def test_root_makes_it_for_the_account_it_will_become(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("giving a directory away takes root")
+    account = pwd.getpwnam("nobody")
+    assert prepare(tmp_path / "data", account) == ""
+    status = drop_of(tmp_path / "data").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (account.pw_uid, account.pw_gid, MODE)
+    assert "does not belong" in prepare(tmp_path / "data", None)
 
 
 def test_a_user_may_leave_mail_and_do_nothing_else(drop: Path, as_nobody: Callable[[Callable[[], None]], None]) -> None:

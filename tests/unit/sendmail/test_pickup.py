@@ -15,6 +15,7 @@ from staffetta.app.directory import build_directory
 from staffetta.app.pickup_folder import Folder
 from staffetta.app.pickup_header import Writer, completed
 from staffetta.app.pickup_people import People, User
+from staffetta.app.pickup_start import was_taken
 from staffetta.app.pickup_watch import FAILURES_AT_ONCE, Pickup
 from staffetta.config.load import Problems, load
 from staffetta.mail.address import NULL_PATH, POSTMASTER, parse_mailbox
@@ -22,6 +23,8 @@ from staffetta.observe.events import Accept, Refuse
 from staffetta.sendmail.drop import DropFile, Envelope
 from staffetta.spool.contract import SpoolUnavailable
 from staffetta.spool.memory import MemorySpool
+from staffetta.spool.recovery import STORE_NAME
+from staffetta.spool.sqlite import SqliteSpool
 from staffetta.testing.rehearsal import Rehearsal
 
 HEAD = 'version = 1\nhostname = "mx.home.example"\ndata_dir = "data"\n[console]\nbind = "off"\n'
@@ -218,6 +221,32 @@ def test_a_file_that_was_taken_before_a_crash_is_not_taken_again(tmp_path: Path,
         assert new != again
 
     play(tmp_path, drop, main)
+
+
+def test_the_journal_knows_what_was_taken(tmp_path: Path, drop: Path) -> None:
+    """The question that a relay asks after a crash, put to a real store."""
+
+    async def main() -> None:
+        (tmp_path / "data").mkdir()
+        store = tmp_path / "data" / STORE_NAME
+
+        async def spool(_: object) -> SqliteSpool:
+            return await SqliteSpool.open(store, time.time)
+
+        async with Rehearsal(tmp_path, ONLY_HOME, {}, spool=spool) as relay:
+            relay.account("anna@home.example")
+            place = Place(relay, drop)
+            place.leave()
+            place.leave(recipients=("no-one@home.example",), notify=("NEVER",))
+            await place.empty()
+            await place.pickup.stop()
+            await relay.parts.house.refusals.flush()
+            (accept,), (refuse,) = place.told(Accept), place.told(Refuse)
+            assert was_taken(store, accept.session)
+            assert not was_taken(store, refuse.session)
+            assert not was_taken(store, "0" * 26)
+
+    asyncio.run(main())
 
 
 def people(tmp_path: Path, toml: str, known: tuple[str, ...] = ("root", "bob")) -> People:
