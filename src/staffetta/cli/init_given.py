@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -69,66 +70,58 @@ def mailbox(text: str) -> str:
     return str(parse_address(text))
 
 
+_LEVELS: Final = click.Choice([level.value for level in HopTls])
+
+_WHO: Final = (
+    click.option("--hostname", envvar=variable_of(("hostname",)), callback=option_judge(domain_name), help="Our name."),
+    click.option(
+        "--postmaster", envvar=variable_of(("postmaster",)), callback=option_judge(mailbox), help="Gets complaints."
+    ),
+)
+_SMARTHOST: Final = (
+    click.option(
+        "--login",
+        envvar=variable_of(("route", "default", "login")),
+        callback=option_judge(login_of),
+        help="Name at the smarthost.",
+    ),
+    click.option("--password-file", metavar="FILE", help="The smarthost's password; the file is named, not copied."),
+    click.option("--password-stdin", is_flag=True, help="Read the password: one line of standard input."),
+    click.option("--tls", type=_LEVELS, help="TLS to the smarthost; verified for a name if left out."),
+    click.option("--ca", metavar="FILE", help="Authority of the smarthost's certificate."),
+)
+_DOORS: Final = (
+    click.option("--certificate", metavar="FILE", envvar=variable_of(("tls", "certificate")), help="With --key."),
+    click.option("--key", metavar="FILE", envvar=variable_of(("tls", "key")), help="Else one for trying is made."),
+    click.option(
+        "--listen",
+        metavar="DOOR=HOST:PORT",
+        multiple=True,
+        callback=options_judge(_door),
+        help="Where a door listens (relay, mx, submission, submissions), or DOOR=off.",
+    ),
+    click.option("--unprivileged", is_flag=True, help="Ports above 1024, data beside the file: try it without root."),
+)
+_FILES: Final = (
+    click.option("--data-dir", envvar=variable_of(("data_dir",)), metavar="PATH", help="What must survive."),
+    click.option(
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        envvar=FILE_VARIABLE,
+        default="staffetta.toml",
+        show_default=True,
+        help="What is written; keys and passwords go beside it.",
+    ),
+    click.option("--force", is_flag=True, help="Replace what is there."),
+    click.option("--no-input", is_flag=True, help="Ask nothing; say what is missing."),
+)
+
+
 def init_options(function: Callable[..., None]) -> Callable[..., None]:
     """What both shapes take. A variable of the environment that stands for the key answers too."""
-    levels = click.Choice([level.value for level in HopTls])
-    for decorate in reversed(
-        [
-            click.option(
-                "--hostname",
-                envvar=variable_of(("hostname",)),
-                callback=option_judge(domain_name),
-                help="Our own name.",
-            ),
-            click.option(
-                "--postmaster",
-                envvar=variable_of(("postmaster",)),
-                callback=option_judge(mailbox),
-                help="Gets complaints.",
-            ),
-            click.option(
-                "--login",
-                envvar=variable_of(("route", "default", "login")),
-                callback=option_judge(login_of),
-                help="Name at the smarthost.",
-            ),
-            click.option(
-                "--password-file", metavar="FILE", help="The smarthost's password; the file is named, not copied."
-            ),
-            click.option("--password-stdin", is_flag=True, help="Read the password: one line of standard input."),
-            click.option("--tls", type=levels, help="TLS to the smarthost; verified for a name if left out."),
-            click.option("--ca", metavar="FILE", help="Authority of the smarthost's certificate."),
-            click.option(
-                "--certificate", metavar="FILE", envvar=variable_of(("tls", "certificate")), help="With --key."
-            ),
-            click.option(
-                "--key", metavar="FILE", envvar=variable_of(("tls", "key")), help="Else one for trying is made."
-            ),
-            click.option(
-                "--listen",
-                metavar="DOOR=HOST:PORT",
-                multiple=True,
-                callback=options_judge(_door),
-                help="Where a door listens (relay, mx, submission, submissions), or DOOR=off.",
-            ),
-            click.option(
-                "--unprivileged", is_flag=True, help="Ports above 1024, data beside the file: try it without root."
-            ),
-            click.option("--data-dir", envvar=variable_of(("data_dir",)), metavar="PATH", help="What must survive."),
-            click.option(
-                "--output",
-                type=click.Path(path_type=Path, dir_okay=False),
-                metavar="FILE",
-                envvar=FILE_VARIABLE,
-                default="staffetta.toml",
-                show_default=True,
-                help="What is written; keys and passwords go beside it.",
-            ),
-            click.option("--force", is_flag=True, help="Replace what is there."),
-            click.option("--no-input", is_flag=True, help="Ask nothing; say what is missing."),
-        ]
-    ):
-        function = decorate(function)
+    for option in reversed((*_WHO, *_SMARTHOST, *_DOORS, *_FILES)):
+        function = option(function)
     return function
 
 
