@@ -59,6 +59,7 @@ RIGHT: list[tuple[Callable[[str], Any], str, Any]] = [
     (values.parse_separator, "-", "-"),
     (values.parse_folder, "Junk", "Junk"),
     (values.parse_selector, "s2025", "s2025"),
+    (values.parse_selector, "20230601", "20230601"),
 ]
 
 WRONG: list[tuple[Callable[[str], Any], str, str, str]] = [

@@ -207,6 +207,16 @@ def test_a_crash_at_every_write_leaves_a_store_that_works(tmp_path: Path, monkey
     pytest.fail("it never came through")
 
 
+def test_what_a_crash_left_half_written_is_in_nobodys_way(store: KeyStore) -> None:
+    place = store.directory / DOMAIN
+    place.mkdir(parents=True)
+    for name in (".state.json.new", ".s202611r.pem.new"):
+        (place / name).write_bytes(b"half")
+    keys = store.make(DOMAIN, TODAY)
+    assert [key.selector for key in store.signing_keys(DOMAIN)] == [one.selector for one in keys.entries]
+    assert not list(store.directory.rglob(".*"))
+
+
 def test_two_at_once_make_one_set(store: KeyStore) -> None:
     threads = [threading.Thread(target=KeyStore(store.directory.parent).make, args=(DOMAIN, TODAY)) for _ in range(4)]
     for thread in threads:

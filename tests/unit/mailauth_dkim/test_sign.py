@@ -138,6 +138,13 @@ def test_several_fields_of_one_name_are_signed_from_below(ground: Ground) -> Non
     assert words(b"Resent-From: c@example.com\r\n" + content, ground.zone) == ["pass", "pass"]
 
 
+def test_a_field_in_disguise_is_not_signed(ground: Ground) -> None:
+    fields = FIELDS + b"Sub\x01ject: x\r\nSubject : y\r\n"
+    content = ground.signed(fields, BODY)
+    assert parts_of(tags_of(content)[0]["h"]).count("subject") == 3
+    assert words(content, ground.zone) == ["pass", "pass"]
+
+
 def test_many_fields_fold(ground: Ground) -> None:
     fields = FIELDS + b"".join(b"Content-Transfer-Encoding: x%d\r\nList-Unsubscribe-Post: y\r\n" % n for n in range(40))
     content = ground.signed(fields, BODY)
