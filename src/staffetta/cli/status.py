@@ -156,7 +156,7 @@ def _destinations(answer: StatusAnswer, now: float) -> None:
     if rows and not on_terminal():
         for destination, waiting, again, failures, reply in rows:
             line(
-                f"{'trouble':<9}{safe(destination)}: {waiting} waiting, down {failures} times in a row,"
+                f"{'trouble':<9}{safe(destination)}: {waiting} waiting, {failures} failures in a row,"
                 f" tried again {again}: {safe(reply)}"
             )
     elif rows:
