@@ -24,8 +24,9 @@ from staffetta.observe.journal import Event
 LOOK_SECONDS: Final = 0.2
 """How often the journal is looked at."""
 
-_WORD_OCTETS: Final = 45
-"""Octets of text in one encoded word: 60 characters of base64, 75 with what is around them (RFC 2047 section 2)."""
+_WORD_OCTETS: Final = 42
+"""Octets of text in one encoded word: 68 characters with what is around them, of the 75 that RFC 2047 section 2 allows,
+so that `Subject: ` fits on the first line."""
 
 _TO_LINE: Final = 70
 

@@ -39,6 +39,12 @@ def rows_of_header(connection: apsw.Connection, header_message_id: str) -> list[
     return _rows(connection.execute(sql, (message_key(header_message_id), header_message_id, ANSWER_ROWS)))
 
 
+def rows_before(connection: apsw.Connection, seq: int | None, rows: int) -> list[Row]:
+    """Rows written before the one with this number (None: all), the newest first."""
+    sql = f"{_COLUMNS} WHERE seq < ? ORDER BY seq DESC LIMIT ?"
+    return _rows(connection.execute(sql, ((1 << 62) if seq is None else seq, rows)))
+
+
 def _rows(found: Iterable[tuple[object, ...]]) -> list[Row]:
     rows = cast(Iterable[tuple[int, bytes, float, str, str, str]], found)
     return [(seq, JournalEntry(lines, time, id_, session, header)) for seq, lines, time, id_, session, header in rows]

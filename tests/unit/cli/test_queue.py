@@ -8,10 +8,13 @@ import pty
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from staffetta.spool.operator import Filter, open_for_command, waiting
 
 ENTRY_FIELDS = [
     "schema",
@@ -315,3 +318,47 @@ def test_a_person_sees_a_table_and_no_command_of_a_stranger(relay: Any) -> None:
     assert "\\u001b]0;owned\\u0007" in shown
     own = re.sub(r"\x1b\[[0-9;]*m", "", shown)  # colours of ours
     assert [c for c in own if not c.isprintable() and c not in "\r\n"] == []
+
+
+def test_a_bounce_is_asked_for_and_says_by_whom_and_why(relay: Any) -> None:
+    assert relay.run("queue", "bounce", relay.TRIED).exit_code == 2
+    (done,) = relay.lines("queue", "bounce", relay.TRIED, "--yes", "--reason", "they moved")
+    assert (done["act"], done["touched"], done["active"]) == ("bounce", 1, 0)
+    assert relay.run("queue", "bounce", relay.TRIED, "--yes").exit_code == 3
+    with closing(open_for_command(relay.data_dir)) as store:
+        asked = [one.bounce_by for one in waiting(store, Filter(id=relay.TRIED), 0)]
+    assert len(asked) == 1
+    assert asked[0].endswith(": they moved")
+
+
+def test_a_bounce_beside_a_running_relay_is_noted_for_what_it_works_on(running: Any) -> None:
+    (done,) = running.lines("queue", "bounce", running.FRESH, "--yes")
+    assert (done["touched"], done["active"]) == (1, 1)
+
+
+@pytest.mark.parametrize("act", ["drop", "hold", "retry", "release", "bounce"])
+def test_a_dry_run_shows_and_touches_nothing(relay: Any, act: str) -> None:
+    before = relay.lines("queue", "list")
+    chosen = "state:held" if act == "release" else "from:anna@example.org"
+    result = relay.run("queue", act, chosen, "--dry-run", "--json")
+    assert result.exit_code == 0
+    shown = json.loads(result.stdout)
+    assert shown["recipients"] == (1 if act == "release" else 4)
+    assert len(shown["samples"]) <= 3
+    assert "Nothing was done" in result.stderr
+    assert relay.lines("queue", "list") == before
+    assert relay.run("queue", act, "to:@nowhere.example", "--dry-run").exit_code == 3
+
+
+def test_ages_are_counted_by_destination(relay: Any) -> None:
+    rows = relay.lines("queue", "age")
+    assert sum(row["recipients"] for row in rows) == 6
+    by_destination = {row["destination"]: row for row in rows}
+    counts = {one["up_to_minutes"]: one["recipients"] for one in by_destination["local:example.org"]["ages"]}
+    assert list(counts) == [5, 10, 20, 40, 80, 160, 320, 640, 1280, None]
+    assert [minutes for minutes, count in counts.items() if count] == [160]
+    assert rows[0]["recipients"] == max(row["recipients"] for row in rows)
+    for row in rows:
+        assert sum(one["recipients"] for one in row["ages"]) == row["recipients"]
+    cells = relay.run("queue", "age").stdout.split("\n")[0].split("\t")
+    assert len(cells) == 13

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from staffetta.cli.timeline import timeline
+from staffetta.observe.events import Refuse, encode, moment
+from staffetta.spool.contract import JournalEntry
 
 
 @pytest.mark.parametrize("name", ["GONE", "lower", "gone@x", "<gone@x>"])
@@ -66,3 +69,50 @@ def test_whatever_stands_in_the_journal_becomes_safe_lines(event: dict[str, Any]
     lines = list(timeline([event, event]))
     assert lines
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["from:mal@x.example"], ["refuse"]),
+        (["from:MAL@X.example", "to:who@example.org"], ["refuse"]),
+        (["to:@example.org"], ["refuse"]),
+        (["from:<>"], ["accept"]),
+        (["to:ben@x.example"], ["accept"]),
+        (["from:mal@x.example", "to:ben@x.example"], []),
+        (["to:en@x.example"], []),
+    ],
+)
+def test_refused_mail_is_found_by_its_addresses(relay: Any, words: list[str], found: list[str]) -> None:
+    result = relay.run("trace", *words, "--json")
+    assert result.exit_code == (0 if found else 3)
+    events = [json.loads(line) for line in result.stdout.split("\n")[:-1]]
+    assert [event["event"] for event in events] == found
+    for event in events:
+        assert relay.lines("trace", event.get("id") or event["session"])
+
+
+@pytest.mark.parametrize("words", [["from:"], ["from:a@b", "state:held"], ["from:a b@c"], ["x", "y"]])
+def test_a_search_takes_addresses_only(relay: Any, words: list[str]) -> None:
+    assert relay.run("trace", *words).exit_code == 2
+
+
+def test_a_search_gives_the_newest_of_many(place: Any) -> None:
+    async def story(spool: Any) -> None:
+        for number in range(130):
+            refuse = Refuse(
+                time=moment(number),
+                session="S",
+                stage="mail",
+                client="192.0.2.1",
+                sender=f"u{number}@x.example",
+                recipient="",
+                reply="550 no",
+                rule="r",
+                reason="",
+            )
+            await spool.append_journal([JournalEntry(encode(refuse), number, session="S")])
+
+    place.fill(story)
+    senders = [event["sender"] for event in place.lines("trace", "from:@x.example")]
+    assert senders == [f"u{number}@x.example" for number in range(80, 130)]

@@ -42,6 +42,7 @@ def test_every_verb_is_there_and_explains_itself(verb: str) -> None:
 def test_every_leaf_takes_the_configuration(place: Any) -> None:
     leaves = ["account list", "account add", "account passwd", "account remove", "queue list", "queue show"]
     leaves += ["queue retry", "queue hold", "queue release", "queue drop", "trace", "lookup mx", "config check", "run"]
+    leaves += ["queue age", "queue bounce", "explain route", "explain session", "check relay", "check upstream", "send"]
     for leaf in [*leaves, "config show"]:
         assert "-c, --config FILE" in CliRunner().invoke(cli, [*leaf.split(), "--help"]).stdout, leaf
 
