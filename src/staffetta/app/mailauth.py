@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from staffetta.config.schema import Config, DkimKey, DkimMode
+from staffetta.config.schema import Config
+from staffetta.control.dkim import signing_sources
 from staffetta.dns.list_health import ListHealth, ListSettings, ListState
 from staffetta.intake.examination import ExaminingRoom
 from staffetta.mail.network import NetworkSet
 from staffetta.mailauth.dkim.keystore import KeyStore
-from staffetta.mailauth.dkim.signers import OwnKey, Signers
+from staffetta.mailauth.dkim.signers import Signers
 from staffetta.observe.alarms import Alarms
 from staffetta.policy.authentication import AuthenticationSettings, Mode
 
@@ -20,13 +21,7 @@ if TYPE_CHECKING:
 
 def signers_of(config: Config, clock: Callable[[], float]) -> Signers:
     """Who signs for the domains of a configuration. Reads nothing yet."""
-    sources: dict[str, OwnKey | None] = {}
-    for one in config.domains:
-        if isinstance(one.dkim, DkimKey):
-            sources[one.domain.ascii] = OwnKey(one.dkim.selector, one.dkim.key)
-        elif one.dkim is DkimMode.AUTO:
-            sources[one.domain.ascii] = None
-    return Signers(KeyStore(config.data_dir), sources, clock)
+    return Signers(KeyStore(config.data_dir), signing_sources(config), clock)
 
 
 def examining_room(config: Config, world: World, alarms: Alarms, before: ExaminingRoom | None) -> ExaminingRoom | None:
