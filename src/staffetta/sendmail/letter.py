@@ -87,7 +87,8 @@ class Letter:
         return self._take_held()
 
     def _until_dot(self, found: bytes) -> bytes:
-        """Cut at a line with a single dot. What may still become one is held back, three octets at most."""
+        """Cut at a line with a single dot. A dot that may still become one is held back; the filter before us never
+        gives half a line end."""
         found = self._take_held() + found
         start = 0 if self._at_line_start and found[:3] == b".\r\n" else -1
         if start < 0:
@@ -96,9 +97,8 @@ class Letter:
         if start >= 0:
             self._ended = True
             return found[:start]
-        if not self._ended:
-            keep = _may_become_dot(found, at_line_start=self._at_line_start)
-            found, self._held = found[: len(found) - keep], found[len(found) - keep :]
+        if not self._ended and (found.endswith(b"\r\n.") or (self._at_line_start and found == b".")):
+            found, self._held = found[:-1], b"."
         if found:
             self._at_line_start = found[-2:] == b"\r\n"
         return found
@@ -174,16 +174,6 @@ def _divided(kept: bytes) -> tuple[bytes, bytes]:
             return kept[:at], b"\r\n" + kept[at:]
         at = end
     return kept[:at], kept[at:]
-
-
-def _may_become_dot(found: bytes, *, at_line_start: bool) -> int:
-    """How many octets at the end could be the beginning of a line with a single dot, its CRLF included."""
-    for size in (4, 3, 2, 1):
-        if found[-size:] == b"\r\n.\r"[:size] and len(found) >= size:
-            return size
-    if at_line_start and found in {b".", b".\r"}:
-        return len(found)
-    return 0
 
 
 __all__ = ["Letter", "Source", "addresses", "bare", "header_recipients", "one_address"]

@@ -221,13 +221,20 @@ def test_a_user_may_leave_mail_and_do_nothing_else(drop: Path, as_nobody: Callab
     folder.close()
 
 
+@pytest.mark.parametrize("kind", ["link", "folder", "file"])
 def test_a_planted_folder_for_damaged_files_is_not_used(
-    drop: Path, tmp_path: Path, as_nobody: Callable[[Callable[[], None]], None]
+    drop: Path, tmp_path: Path, as_nobody: Callable[[Callable[[], None]], None], kind: str
 ) -> None:
-    as_nobody(lambda: (drop / DAMAGED).symlink_to(tmp_path))
+    plant = {
+        "link": lambda: (drop / DAMAGED).symlink_to(tmp_path),
+        "folder": (drop / DAMAGED).mkdir,
+        "file": (drop / DAMAGED).touch,
+    }
+    as_nobody(plant[kind])
     (drop / "junk").write_bytes(b"x")
     folder = Folder(drop)
     assert folder.put_aside("junk").startswith("left where it is")
+    assert (drop / "junk").exists()
     assert list(tmp_path.iterdir()) == []
     assert folder.names(time.time()) == []
     folder.close()

@@ -14,11 +14,13 @@ import pytest
 from staffetta.app.directory import build_directory
 from staffetta.app.pickup_folder import Folder
 from staffetta.app.pickup_header import Writer, completed
+from staffetta.app.pickup_letter import Letter, _say
 from staffetta.app.pickup_people import People, User
 from staffetta.app.pickup_start import was_taken
 from staffetta.app.pickup_watch import FAILURES_AT_ONCE, Pickup
 from staffetta.config.load import Problems, load
 from staffetta.mail.address import NULL_PATH, POSTMASTER, parse_mailbox
+from staffetta.mail.reply import Reply, reply
 from staffetta.observe.events import Accept, Refuse
 from staffetta.sendmail.drop import DropFile, Envelope
 from staffetta.spool.contract import SpoolUnavailable
@@ -201,6 +203,48 @@ def test_what_cannot_be_taken_now_waits(tmp_path: Path, drop: Path, monkeypatch:
     play(tmp_path, drop, main)
 
 
+class Door:
+    """Answers each command by its first words."""
+
+    def __init__(self, **answers: Reply) -> None:
+        self.answers = answers
+        self.said: list[str] = []
+
+    async def say(self, line: str) -> Reply:
+        self.said.append(line)
+        word = line.partition(":")[2].strip("<>").partition(">")[0].partition("@")[0]
+        return self.answers.get(word, reply(250, "2.0.0", "ok"))
+
+    async def write(self, octets: bytes) -> None:
+        self.said.append(octets.decode())
+
+    async def hear(self) -> Reply:
+        return self.answers.get("content", reply(250, "2.0.0", "ok"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "again", "refused", "brought"),
+    [
+        ({}, False, 0, True),
+        ({"anna": reply(550, "5.1.1", "no")}, False, 1, True),
+        ({"anna": reply(550, "5.1.1", "no"), "bob": reply(550, "5.1.1", "no")}, False, 2, False),
+        ({"anna": reply(451, "4.3.0", "later")}, True, 0, False),
+        ({"anna": reply(550, "5.1.1", "no"), "bob": reply(451, "4.3.0", "later")}, True, 0, False),
+        ({"sender": reply(451, "4.3.0", "later")}, True, 0, False),
+        ({"content": reply(452, "4.3.1", "full")}, True, 0, True),
+    ],
+)
+def test_nothing_is_taken_in_part_that_may_be_taken_whole_later(
+    answers: dict[str, Reply], again: bool, refused: int, brought: bool
+) -> None:
+    recipients = (parse_mailbox("anna@a.example"), parse_mailbox("bob@a.example"))
+    letter = Letter("", "root", "", None, parse_mailbox("sender@a.example"), recipients)
+    door = Door(**answers)
+    result = asyncio.run(_say(door, letter, iter((b"content",))))  # type: ignore[arg-type]
+    assert (result.again, len(result.refused)) == (again, refused)
+    assert ("content" in door.said) is brought
+
+
 def test_a_file_that_was_taken_before_a_crash_is_not_taken_again(tmp_path: Path, drop: Path) -> None:
     async def main(place: Place) -> None:
         await place.pickup.stop()
@@ -216,6 +260,7 @@ def test_a_file_that_was_taken_before_a_crash_is_not_taken_again(tmp_path: Path,
         )
         place.pickup.start()
         await place.empty()
+        assert len(place.told(Accept)) == 1
         (got,) = await place.delivered("anna")
         assert got.endswith(b"new\r\n")
         assert new != again
