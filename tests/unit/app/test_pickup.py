@@ -72,9 +72,10 @@ def test_it_waits_in_the_queue_mended_and_stamped(config: Config) -> None:
 
 
 def test_the_journal_says_who_and_by_what_right(config: Config) -> None:
-    done = submit(config, OUTSIDE)
-    (event,) = journey(config.data_dir, done.id)
-    assert (event["event"], event["login"], event["rule"]) == ("accept", "root", "local_submission")
+    for recipient in (OUTSIDE, POSTMASTER):
+        done = submit(config, recipient)
+        (event,) = journey(config.data_dir, done.id)
+        assert (event["event"], event["login"], event["rule"]) == ("accept", "root", "local_submission")
 
 
 def test_beside_a_running_relay(config: Config) -> None:

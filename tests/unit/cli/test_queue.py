@@ -325,6 +325,7 @@ def test_a_bounce_is_asked_for_and_says_by_whom_and_why(relay: Any) -> None:
     (done,) = relay.lines("queue", "bounce", relay.TRIED, "--yes", "--reason", "they moved")
     assert (done["act"], done["touched"], done["active"]) == ("bounce", 1, 0)
     assert relay.run("queue", "bounce", relay.TRIED, "--yes").exit_code == 3
+    assert relay.run("queue", "bounce", relay.TRIED, "--dry-run").exit_code == 3
     with closing(open_for_command(relay.data_dir)) as store:
         asked = [one.bounce_by for one in waiting(store, Filter(id=relay.TRIED), 0)]
     assert len(asked) == 1
