@@ -161,17 +161,18 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._zone.datagram(data, addr)
 
 
-async def _serve(zones: Mapping[str, Mapping[str, Sequence[str]]], port: int) -> None:
-    async with ZoneServer(zones, port=port) as zone:
+async def _serve(zones: Mapping[str, Mapping[str, Sequence[str]]], port: int, address: str) -> None:
+    async with ZoneServer(zones, port=port, address=address) as zone:
         sys.stdout.write(f"{zone.address}:{zone.port}\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.readline)
 
 
 def main() -> None:
-    """One line of JSON in, the address out, then serve until the input ends."""
+    """`[PORT [ADDRESS]]`. One line of JSON in, the address out, then serve until the input ends."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    asyncio.run(_serve(json.loads(sys.stdin.readline()), port))
+    address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    asyncio.run(_serve(json.loads(sys.stdin.readline()), port, address))
 
 
 if __name__ == "__main__":
