@@ -164,11 +164,15 @@ class _Walk:
         else:
             self._route(mailbox)
             found = await self._outside(mailbox, road)
-        self._hosts(found)
-        if road is not None:
+        for note in found.notes:
+            self._say("hosts", note)
+        if found.hosts:
             self._say("tls", _tls_words(found.tls), self._tls_place(destination))
         state = ways.queue(destination)
         self._queue(destination, state)
+        if found.error is not None:
+            end = "mail waits and is tried again" if found.temporary else "mail is returned to its sender at once"
+            self._say("outcome", f"{found.error}: {end}")
         down = state is not None and state.not_before > 0
         self._targets.append(
             RouteTarget(
@@ -187,7 +191,8 @@ class _Walk:
 
     async def _inside(self, mailbox: Mailbox, road: Road | None) -> Found:
         ways = self._ways
-        where = ways.places.at(*ways.places.domain(mailbox.domain), "deliver")
+        ours = local_domain(ways.config, mailbox.domain) is not None
+        where = ways.places.at(*ways.places.domain(mailbox.domain), "deliver") if ours else ways.places.at("postmaster")
         if road is None:
             self._say("delivery", f"into the mailbox of {ways.directory.owner(mailbox)}", where)
             return Found()
@@ -225,13 +230,6 @@ class _Walk:
         return await hosts_by_mx(ways.resolver, mailbox.domain, road, ways.config)
 
     # What is found there.
-
-    def _hosts(self, found: Found) -> None:
-        for note in found.notes:
-            self._say("hosts", note)
-        if found.error is not None:
-            end = "mail waits and is tried again" if found.temporary else "mail is refused or returned at once"
-            self._say("outcome", f"{found.error}: {end}")
 
     def _tls_place(self, destination: str) -> str:
         name = route_of(destination)
