@@ -7,6 +7,7 @@ from itertools import pairwise
 from staffetta.config.check_doors import check_doors
 from staffetta.config.check_files import check_files
 from staffetta.config.check_routes import check_routes
+from staffetta.config.positions import Path
 from staffetta.config.reader import Reader, header, label
 from staffetta.config.schema import CheckMode, Config, LocalDomain, Recipients, Role
 from staffetta.config.values import fold_local_part, quoted
@@ -25,7 +26,7 @@ def check(reader: Reader, config: Config, now: float | None) -> None:
     check_routes(reader, config)
     _hostname(reader, config)
     for domain in config.domains:
-        _domain(reader, domain)
+        _domain(reader, config, domain)
     _alias_loops(reader, config)
     _queue(reader, config)
     _limits(reader, config)
@@ -51,11 +52,22 @@ def _hostname(reader: Reader, config: Config) -> None:
             reader.report("C210", ("hostname",), message, f'usual is hostname = "mail.{name}"')
 
 
-def _domain(reader: Reader, domain: LocalDomain) -> None:
+def _domain(reader: Reader, config: Config, domain: LocalDomain) -> None:
     path = reader.domain_path(domain.domain)
+    if domain.discover is not None:
+        _discover(reader, config, (*path, "discover"))
     if domain.catch_all is not None and domain.recipients is Recipients.ANY:
         message = f"{label((*path, 'catch_all'))} has no effect: every local part exists"
         reader.report("C219", (*path, "catch_all"), message, 'recipients = "any" takes them all')
+
+
+def _discover(reader: Reader, config: Config, path: Path) -> None:
+    if config.console.bind is None and reader.sound("console", "bind"):
+        message = f"{label(path)} has no effect: [console] bind is off, and its port is who tells"
+        reader.report("C219", path, message, "write an address in [console] bind")
+    elif reader.sound("listen") and not any(door.auth for door in config.listeners):
+        message = f"{label(path)} has no effect: no door takes logins, so no server for sending can be named"
+        reader.report("C219", path, message, 'write a door with role = "submission"')
 
 
 def _alias_loops(reader: Reader, config: Config) -> None:

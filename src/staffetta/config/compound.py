@@ -1,4 +1,4 @@
-"""Keys whose value has parts: deliver, via, aliases, dkim, and text that may also be "off"."""
+"""Keys whose value has parts: deliver, via, aliases, dkim, discover, and text that may also be "off"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from staffetta.config import values
 from staffetta.config.kinds import BROKEN, PATH, Many, Text, parse_path, unknown_word, wrong_type
 from staffetta.config.positions import Path
 from staffetta.config.reader import Reader, header, label
-from staffetta.config.schema import Deliver, DkimKey, DkimMode, Hop, InnerServer, Lmtp, Maildir
+from staffetta.config.schema import Deliver, Discover, DkimKey, DkimMode, Hop, InnerServer, Lmtp, Maildir
 from staffetta.config.values import Wrong, parse_hop, quoted
 
 
@@ -120,6 +120,46 @@ class _Dkim:
         return BROKEN if BROKEN in found else DkimKey(*found)
 
 
+class _Server(Text):
+    """A server for reading mail, `HOST` or `HOST:PORT`."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__("a server", f'"mail.example.org:{port}"', str)
+        self._port = port
+
+    def parse(self, reader: Reader, text: str) -> Hop:
+        """See Text."""
+        host, port = parse_hop(text)
+        return Hop(host, self._port if port is None else port)
+
+
+class _Discover:
+    """true, false or `{ imap, pop3 }`; then None where nothing is told."""
+
+    word = "true, false or table"
+
+    def __init__(self) -> None:
+        self._keys = {"imap": _Server(993), "pop3": _Server(995)}
+
+    def read(self, reader: Reader, path: Path, raw: Any) -> Any:
+        """See Kind."""
+        cure = 'write true, or { imap = "mail.example.org:993" }'
+        if isinstance(raw, bool):
+            return Discover() if raw else None
+        if not isinstance(raw, dict):
+            return wrong_type(reader, path, raw, "true, false or a table", cure)
+        for name in raw:
+            if name not in self._keys:
+                message = f"unknown key {quoted(name)} in {header(path)}"
+                reader.report("C103", (*path, name), message, f"known: {', '.join(self._keys)}", at="key")
+        if not set(raw) & set(self._keys):
+            if not raw:
+                reader.report("C105", path, f"{label(path)} names no server", cure)
+            return BROKEN
+        found = {name: kind.read(reader, (*path, name), raw[name]) for name, kind in self._keys.items() if name in raw}
+        return BROKEN if BROKEN in found.values() else Discover(**found)
+
+
 class _OrOff:
     """Text of a kind, or "off"; then None."""
 
@@ -138,5 +178,6 @@ DELIVER: Final = _Deliver()
 VIA: Final = _Via()
 ALIASES: Final = _Aliases()
 DKIM: Final = _Dkim()
+DISCOVER: Final = _Discover()
 OFF_OR_DURATION: Final = _OrOff(Text("a duration", '"4h"', values.parse_duration))
 OFF_OR_BIND: Final = _OrOff(Text("an address with port", '"127.0.0.1:8080"', values.parse_bind_of))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from staffetta.config import schema, values
-from staffetta.config.compound import ALIASES, DELIVER, DKIM, OFF_OR_BIND, OFF_OR_DURATION, VIA
+from staffetta.config.compound import ALIASES, DELIVER, DISCOVER, DKIM, OFF_OR_BIND, OFF_OR_DURATION, VIA
 from staffetta.config.kinds import (
     ADDRESS,
     COUNT,
@@ -184,6 +184,13 @@ DOMAIN_TABLE: Final = Table(
             '"+"',
         ),
         Key("dkim", DKIM, '`"auto"` makes keys in `data_dir/keys`; `"off"`; or `{ selector, key }`', '"auto"'),
+        Key(
+            "discover",
+            DISCOVER,
+            "the console's port tells mail programs their servers; the one for reading is IMAP at `hostname:993`, or"
+            ' `{ imap = "HOST:PORT", pop3 = "HOST:PORT" }`',
+            "false",
+        ),
     ),
     '"D"',
 )

@@ -197,6 +197,13 @@ class DkimKey(msgspec.Struct, frozen=True, gc=False):
     key: Path
 
 
+class Discover(msgspec.Struct, frozen=True, gc=False):
+    """Mail programs are told their servers. Where no mailbox server is named, IMAP is at `hostname`, port 993."""
+
+    imap: Hop | None = None
+    pop3: Hop | None = None
+
+
 class Tls(msgspec.Struct, frozen=True, gc=False):
     """`[tls]`."""
 
@@ -232,6 +239,7 @@ class LocalDomain(msgspec.Struct, frozen=True, gc=False):
     catch_all: str | None = None
     separator: str = "+"
     dkim: DkimMode | DkimKey = DkimMode.AUTO
+    discover: Discover | None = None
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):

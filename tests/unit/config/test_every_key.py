@@ -13,7 +13,7 @@ import pytest
 from staffetta.config.explain import explain, fields
 from staffetta.config.keys import TABLES
 from staffetta.config.load import Loaded
-from staffetta.config.schema import Config, DkimKey, DoorTls, HopTls, Maildir
+from staffetta.config.schema import Config, Discover, DkimKey, DoorTls, Hop, HopTls, Maildir
 from staffetta.mail.domain import Domain
 
 EVERY_KEY = Path(__file__).parent / "every_key.toml"
@@ -79,6 +79,9 @@ def test_values_arrive_as_types(every_key: Loaded, tmp_path: Path) -> None:
     assert first.dkim == DkimKey("s2025", tmp_path / "tls/dkim.key")
     assert first.aliases[1] == ("first.last", ("anna",))
     assert second.domain == Domain("xn--bcher-kva.example")
+    assert first.discover == Discover(Hop("imap.example.org", 993), Hop("2001:db8::5", 110))
+    assert second.discover == Discover()
+    assert config.domains[2].discover is None
     partners, office, default = config.routes
     assert [str(hop) for hop in partners.via] == [
         "mx1.partner.example:25",
