@@ -12,6 +12,8 @@ from staffetta.cli.options import config_option
 
 VERBS: Final = {
     "relay": ("staffetta.cli.check_relay", "Could strangers send through us?"),
+    "domain": ("staffetta.cli.check_domain", "Can others send as a domain? Can it be reached safely?"),
+    "ip": ("staffetta.cli.check_ip", "Which name has an address, and is it on a list?"),
     "upstream": ("staffetta.cli.check_upstream", "Can we deliver to a route: step by step, without sending."),
 }
 

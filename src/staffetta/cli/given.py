@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import click
 
 from staffetta.cli.output import safe
+from staffetta.dns.denied import canonical_address
 from staffetta.mail.address import (
     NULL_PATH,
     POSTMASTER,
@@ -14,6 +18,12 @@ from staffetta.mail.address import (
     ReversePath,
     parse_mailbox,
 )
+from staffetta.mail.domain import Domain, DomainError, parse_domain
+
+SELECTOR_OCTETS: Final = 128
+"""Longer selectors leave no room for a domain."""
+
+_SELECTOR: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_])?")
 
 
 def mailbox(_: click.Context | None, __: click.Parameter | None, text: str) -> Mailbox:
@@ -39,3 +49,34 @@ def recipients(ctx: click.Context, parameter: click.Parameter, texts: tuple[str,
     return tuple(
         POSTMASTER if text.strip("<>").lower() == "postmaster" else mailbox(ctx, parameter, text) for text in texts
     )
+
+
+def domain(_: click.Context | None, __: click.Parameter | None, text: str) -> Domain:
+    """A domain; one dot at its end, as DNS people write it, is allowed."""
+    try:
+        return parse_domain(text.removesuffix("."))
+    except (DomainError, UnicodeError) as error:
+        raise click.BadParameter(safe(f"{text!r}: {error}")) from error
+
+
+def domains(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[Domain, ...]:
+    """Several of them."""
+    return tuple(domain(ctx, parameter, text) for text in texts)
+
+
+def selectors(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """DKIM selectors: one or several labels each (RFC 6376 section 3.1)."""
+    for text in texts:
+        if not _SELECTOR.fullmatch(text) or len(text) > SELECTOR_OCTETS:
+            raise click.BadParameter(safe(f"{text!r} is not a selector such as s1"))
+    return tuple(dict.fromkeys(text.lower() for text in texts))
+
+
+def ip_address(_: click.Context, __: click.Parameter, text: str) -> str:
+    """An IP address in its one canonical form; brackets and an IPv4-mapped form are understood."""
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    inner = inner[5:] if inner[:5].lower() == "ipv6:" else inner
+    canonical = canonical_address(inner)
+    if canonical is None:
+        raise click.BadParameter(safe(f"{text!r} is not an IP address"))
+    return canonical
