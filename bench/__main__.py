@@ -20,9 +20,17 @@ from typing import NoReturn
 from bench import machine
 from bench.results import Failed, Figure, Missing, Outcome
 
-NAMES = ("start", "idle", "end_to_end", "submission", "backlog")
-BENCHMARK_SECONDS = {"start": 40, "idle": 60, "end_to_end": 130, "submission": 130, "backlog": 110}
-"""A benchmark that takes longer is broken off; all together stay below eight minutes."""
+NAMES = ("start", "idle", "end_to_end", "submission", "signed", "inbound", "backlog")
+BENCHMARK_SECONDS = {
+    "start": 40,
+    "idle": 60,
+    "end_to_end": 130,
+    "submission": 130,
+    "signed": 130,
+    "inbound": 130,
+    "backlog": 110,
+}
+"""A benchmark that takes longer is broken off; all together stay below twelve minutes."""
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 

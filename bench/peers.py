@@ -169,8 +169,14 @@ POSTFIX_SECONDS = 300
 
 
 @contextlib.contextmanager
-def postfix(sink_port: int, extra: str = "", prepare: Callable[[Path], None] | None = None) -> Iterator[Server]:
-    """A private Postfix that relays everything to the sink. `prepare` gets its directory before it starts."""
+def postfix(
+    sink_port: int,
+    extra: str = "",
+    prepare: Callable[[Path], None] | None = None,
+    wrap: Callable[[list[str]], list[str]] = list,
+) -> Iterator[Server]:
+    """A private Postfix that relays everything to the sink. `prepare` gets its directory before it starts, `wrap`
+    makes of its command another one that runs it."""
     with folder("postfix") as path:
         port = free_port()
         for name in ("etc", "spool", "data"):
@@ -186,7 +192,7 @@ def postfix(sink_port: int, extra: str = "", prepare: Callable[[Path], None] | N
         # Started without `postfix start`, the master stays our child, and on SIGTERM it ends its own children. It
         # changes its user, and with it forgets what the kernel shall do when we die: hence an end in any case.
         command = [f"{daemons}/master", "-c", etc, "-e", str(POSTFIX_SECONDS)]
-        master = spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        master = spawn(wrap(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             first_greeting(port, master)
             yield Server(port, master.pid, lambda: _postfix_empty(path / "spool"))
