@@ -184,6 +184,8 @@ class Parts:
             tasks=before.tasks if before else set(),
             examining=examining_room(config, world, self.alarms, before.examining if before else None),
             signing=SigningRoom(plan.signers, self._threads, asyncio.get_running_loop()) if plan.signers.any else None,
+            probes=before.probes if before else None,
+            masks=before.masks if before else None,
         )
 
     def _targets(self, mailbox: Mailbox) -> Sequence[tuple[Mailbox, str]]:

@@ -21,6 +21,7 @@ _DOOR_KEYS: Final = {
     "relaying_denied": "role",
     "trusted_network": "trust",
     "client_not_trusted": "trust",
+    "trust_withdrawn": "trust",
     "sender_not_at_this_door": "from",
     "door_sender_list": "from",
     "door_without_sender_list": "from",

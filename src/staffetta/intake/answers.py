@@ -22,7 +22,7 @@ from staffetta.intake.watching import watch_of
 from staffetta.mail.address import NullPath
 from staffetta.mail.reply import reply
 from staffetta.policy.door import Client
-from staffetta.policy.relay import ONLY_BOUNCES, may_reach, may_send
+from staffetta.policy.relay import ONLY_BOUNCES, Place, may_reach, may_send
 from staffetta.policy.verdict import Refusal
 from staffetta.protocol import events as said
 from staffetta.protocol.server import ServerConnection
@@ -46,6 +46,8 @@ def hello(session: Session, event: said.Hello, core: ServerConnection) -> None:
     session.esmtp = event.esmtp
     session.opening = None
     session.drop_transaction()
+    if session.house.masks is not None and not session.probe:
+        session.house.masks.greeted(session)
     core.answer(HELLO_OK)
 
 
@@ -53,7 +55,9 @@ def mail_from(session: Session, event: said.MailFrom, core: ServerConnection) ->
     """May this client send, and as this sender?"""
     session.drop_transaction()
     door = session.door.door
-    client = Client(session.trusted, bool(session.login))
+    masks = session.house.masks
+    withdrawn = session.trusted and masks is not None and masks.withdrawn(session.client)
+    client = Client(session.trusted and not withdrawn, bool(session.login), withdrawn)
     allowed = may_send(door, client)
     if isinstance(allowed, Refusal):
         session.refuse("mail", allowed, sender=event.sender.reverse_path)
@@ -84,6 +88,9 @@ def rcpt_to(session: Session, event: said.RcptTo, core: ServerConnection) -> Non
         return
     transaction.rule = verdict.rule
     transaction.add(event.recipient, resolution)
+    masks = session.house.masks
+    if masks is not None and transaction.client.trusted and not (session.probe or session.login):
+        masks.asked(session, transaction, outside=resolution.place is Place.OUTSIDE)
     core.answer(RECIPIENT_OK)
 
 

@@ -12,6 +12,7 @@ import msgspec
 from staffetta.accounts.directory import Directory
 from staffetta.accounts.login import Logins
 from staffetta.intake.examination import ExaminingRoom
+from staffetta.intake.probes import Probes
 from staffetta.intake.refusals import RefusalJournal
 from staffetta.intake.signing import SigningRoom
 from staffetta.mail.address import Mailbox, ReversePath
@@ -26,6 +27,7 @@ from staffetta.spool.contract import Claim, Spool
 
 if TYPE_CHECKING:
     from staffetta.intake.session import Session
+    from staffetta.intake.transaction import Transaction
 
 BUFFERED_OCTETS = 256 * 1024
 """What a client may send ahead while an answer is pending; then it has to wait."""
@@ -62,6 +64,19 @@ class Outlet(Protocol):
         """An unclaimed message is on disk."""
 
 
+class Masks(Protocol):
+    """Who watches for strangers behind trusted addresses (policy/masking). Its methods are quick and do not fail."""
+
+    def greeted(self, session: Session) -> None:
+        """A client said its name."""
+
+    def withdrawn(self, client: str) -> bool:
+        """True when this trusted address is not to be trusted any more."""
+
+    def asked(self, session: Session, transaction: Transaction, *, outside: bool) -> None:
+        """A recipient was taken because the client's address is trusted."""
+
+
 class House(msgspec.Struct):
     """What every session uses.
 
@@ -88,3 +103,5 @@ class House(msgspec.Struct):
     tasks: set[asyncio.Task[None]]
     signing: SigningRoom | None = None
     examining: ExaminingRoom | None = None
+    probes: Probes | None = None
+    masks: Masks | None = None

@@ -74,6 +74,7 @@ class Session:
         "id",
         "login",
         "opening",
+        "probe",
         "reason",
         "rights",
         "stream",
@@ -87,6 +88,7 @@ class Session:
         self.door = door
         self.id = house.identities.new(house.clock())
         self.client = stream.peer.address
+        self.probe = house.probes is not None and house.probes.recognise(self)  # of our sentinel: nobody's news
         self.trusted = False
         self.helo = ""
         self.esmtp = False
@@ -163,6 +165,8 @@ class Session:
             house.connections.leave(self.client)
         self._core = None  # what the client said before it went must not be acted on any more
         self.drop_transaction()
+        if self.probe:
+            return
         house.emit(
             Disconnect(
                 time=moment(house.clock()),
@@ -202,15 +206,16 @@ class Session:
         house, door = self.house, self.door
         # A proxy that does not say whom it brings must not lend them the trust in its own address.
         self.trusted = known and door.trust is not None and door.trust.contains(self.client)
-        house.emit(
-            Connect(
-                time=moment(house.clock()),
-                session=self.id,
-                listener=door.name,
-                client=self.client,
-                tls="implicit" if door.implicit_tls else "",
+        if not self.probe:
+            house.emit(
+                Connect(
+                    time=moment(house.clock()),
+                    session=self.id,
+                    listener=door.name,
+                    client=self.client,
+                    tls="implicit" if door.implicit_tls else "",
+                )
             )
-        )
         refusal = house.connections.enter(self.client)
         if refusal is not None:
             self._turn_away(refusal)
@@ -365,6 +370,8 @@ class Session:
 
     def note_refusal(self, stage: str, answer: Reply | None, why: Why) -> None:
         """One `refuse` event, in the log and in the journal."""
+        if self.probe:
+            return
         house = self.house
         event = refuse_event(self, stage, answer, why)
         house.emit(event)

@@ -46,6 +46,19 @@ class ReloadRefused(Event, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     reason: str
 
 
+class AlarmRaised(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="alarm"):
+    """Something is wrong that somebody has to see; `name` is that of the alarm in `status`."""
+
+    name: str
+    reason: str
+
+
+class AlarmCleared(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="alarm_cleared"):
+    """It is not wrong any more."""
+
+    name: str
+
+
 class Connect(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A client came."""
 

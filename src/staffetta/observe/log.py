@@ -21,6 +21,7 @@ from typing import Final, Literal
 import msgspec
 
 from staffetta.observe.events import (
+    AlarmRaised,
     Bounce,
     Event,
     Expire,
@@ -43,8 +44,8 @@ _LINE_END: Final = 10
 _POLL_MILLISECONDS: Final = 100
 
 Level = Literal["info", "warning", "error"]
-_WARNINGS: Final = (Refuse, LoginRefused, Bounce, Expire, Junk, ReloadRefused)
-_ERRORS: Final = (ReloadRefused,)
+_WARNINGS: Final = (Refuse, LoginRefused, Bounce, Expire, Junk, ReloadRefused, AlarmRaised)
+_ERRORS: Final = (ReloadRefused, AlarmRaised)
 
 
 class LogDropped(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="log_dropped"):

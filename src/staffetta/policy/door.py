@@ -51,10 +51,12 @@ class Door(msgspec.Struct, frozen=True):
 
 
 class Client(msgspec.Struct, frozen=True, gc=False):
-    """Who speaks: inside the door's trusted networks, logged in, both or neither."""
+    """Who speaks: inside the door's trusted networks, logged in, both or neither. `withdrawn`: it would be trusted, but
+    strangers seem to hide behind its address (policy/masking), so it is not."""
 
     trusted: bool = False
     logged_in: bool = False
+    withdrawn: bool = False
 
 
 STRANGER = Client()

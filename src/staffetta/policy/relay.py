@@ -39,6 +39,11 @@ CLIENT_NOT_TRUSTED: Final = Refusal(
     "client_not_trusted",
     "the client is outside the door's trusted networks, and the door offers no login",
 )
+TRUST_WITHDRAWN: Final = Refusal(
+    reply(550, "5.7.1", "access denied, log in to send"),
+    "trust_withdrawn",
+    "strangers seem to hide behind this trusted address, so its trust is withdrawn: staffetta status says why",
+)
 RELAYING_DENIED: Final = Refusal(
     reply(550, "5.7.1", "relaying denied"), "relaying_denied", "neither a local recipient nor a client that may relay"
 )
@@ -69,6 +74,8 @@ def may_send(door: Door, client: Client) -> Verdict:
         return LOGGED_IN
     if door.role is Role.RELAY and client.trusted:
         return TRUSTED_NETWORK
+    if client.withdrawn:
+        return TRUST_WITHDRAWN
     return LOGIN_REQUIRED if door.auth else CLIENT_NOT_TRUSTED
 
 
