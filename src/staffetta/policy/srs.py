@@ -34,11 +34,12 @@ TAG_CHARACTERS: Final = 8
 
 _DAYS: Final = 1024
 _DIGITS: Final = "abcdefghijklmnopqrstuvwxyz234567"
-_FIRST = re.compile(r"srs0[=+-]([a-z2-7]{8})=([a-z2-7]{2})=([^=@]+)=(.+)", re.IGNORECASE)
-_FOREIGN_FIRST = re.compile(r"srs0([=+-].+)", re.IGNORECASE)
-_SECOND = re.compile(r"srs1[=+-]([a-z2-7]{8})=([^=@]+)=([=+-].+)", re.IGNORECASE)
-_FOREIGN_SECOND = re.compile(r"srs1[=+-][^=]*=([^=@]+)=([=+-].+)", re.IGNORECASE)
-_PREFIX = re.compile(r"srs[01][=+-]", re.IGNORECASE)
+_FLAGS: Final = re.IGNORECASE | re.ASCII  # or a long s would be one of the letters, and no tag
+_FIRST = re.compile(r"srs0[=+-]([a-z2-7]{8})=([a-z2-7]{2})=([^=@]+)=(.+)", _FLAGS)
+_FOREIGN_FIRST = re.compile(r"srs0([=+-].+)", _FLAGS)
+_SECOND = re.compile(r"srs1[=+-]([a-z2-7]{8})=([^=@]+)=([=+-].+)", _FLAGS)
+_FOREIGN_SECOND = re.compile(r"srs1[=+-][^=]*=([^=@]+)=([=+-].+)", _FLAGS)
+_PREFIX = re.compile(r"srs[01][=+-]", _FLAGS)
 
 
 class Forwarding(msgspec.Struct, frozen=True):
