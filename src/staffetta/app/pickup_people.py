@@ -6,7 +6,8 @@ postmaster, so that what cron says about itself is read by somebody.
 
 Who may send as whom. The superuser and the relay's own account could change everything anyway: as anybody. Others may
 do what they could do by talking to a `relay` door that trusts loopback, with its `from` and `from_fixed`; where there
-is no such door, they send as themselves. So `sendmail` lends nobody a name that the configuration does not.
+is no such door, they send as themselves. So `sendmail` lends nobody a name that the configuration does not, and signs
+nothing for them that such a door would not.
 """
 
 from __future__ import annotations
@@ -112,10 +113,18 @@ class People:
         """The door that this user comes in by."""
         door = self._door
         if door is None:
-            return Door(DOOR_NAME, Role.RELAY, auth=False, local=True)
+            return Door(DOOR_NAME, Role.RELAY, auth=False, local=True, any_name=user.is_master)
         senders = frozenset(one.folded() if isinstance(one, Mailbox) else one for one in door.from_)
         senders = frozenset() if user.is_master else senders
-        return Door(DOOR_NAME, Role.RELAY, auth=False, senders=senders, sender_fixed=door.from_fixed, local=True)
+        return Door(
+            DOOR_NAME,
+            Role.RELAY,
+            auth=False,
+            senders=senders,
+            sender_fixed=door.from_fixed,
+            local=True,
+            any_name=user.is_master,
+        )
 
     def rights(self, user: User) -> Rights | None:
         """The names that a user is held to; None where the door decides alone."""

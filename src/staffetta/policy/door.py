@@ -30,7 +30,8 @@ class Door(msgspec.Struct, frozen=True):
 
     `sender_fixed`: envelope sender and From are rewritten to this mailbox, so what the client claims does not count.
     `local`: no door of the network but the one by which commands on this machine bring mail: whoever may write to the
-    store may send.
+    store may send. `any_name`: who comes by it could read the signing keys anyway, so that nothing is gained by not
+    signing for them.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Door(msgspec.Struct, frozen=True):
     senders: frozenset[Domain | Mailbox] = frozenset()
     sender_fixed: Mailbox | None = None
     local: bool = False
+    any_name: bool = False
 
     def lets_pass(self, sender: Mailbox) -> bool:
         """True when the door's list of senders has this mailbox or its domain, or there is no list.

@@ -18,7 +18,7 @@ def may_be_signed(door: Door, rights: Rights | None) -> bool:
     """Whether anything that comes through this door, with these rights, may be signed at all."""
     if door.role is Role.MX:
         return False
-    return rights is not None or door.local or bool(door.senders) or door.sender_fixed is not None
+    return rights is not None or door.any_name or bool(door.senders) or door.sender_fixed is not None
 
 
 def signing_domain(door: Door, rights: Rights | None, identity: HeaderIdentity) -> Domain | None:
@@ -40,4 +40,4 @@ def signing_domain(door: Door, rights: Rights | None, identity: HeaderIdentity) 
 def _may_use(door: Door, rights: Rights | None, author: Mailbox) -> bool:
     if rights is not None:
         return rights.covers(author)
-    return door.lets_pass(author) if door.senders else door.local
+    return door.lets_pass(author) if door.senders else door.any_name

@@ -17,6 +17,7 @@ OPEN = Door("relay", Role.RELAY)
 LISTED = Door("relay", Role.RELAY, senders=frozenset({parse_domain("a.example"), parse_mailbox("boss@b.example")}))
 FIXED = Door("relay", Role.RELAY, sender_fixed=parse_mailbox("printer@f.example"))
 LOCAL = Door("local", Role.RELAY, local=True)
+MASTER = Door("local", Role.RELAY, local=True, any_name=True)
 SUBMISSION = Door("submission", Role.SUBMISSION)
 MX = Door("mx", Role.MX)
 
@@ -38,7 +39,10 @@ ROWS = [
     (LISTED, None, b"From: ben@b.example\r\n", ""),
     (LISTED, None, b"From: anna@[192.0.2.1]\r\n", ""),
     (FIXED, None, b"From: whoever@x.example\r\n", "f.example"),
-    (LOCAL, None, b"From: root@a.example\r\n", "a.example"),
+    (MASTER, None, b"From: root@a.example\r\n", "a.example"),
+    (LOCAL, None, b"From: root@a.example\r\n", ""),
+    (LOCAL, ANNA, b"From: anna@a.example\r\n", "a.example"),
+    (LOCAL, ANNA, b"From: root@a.example\r\n", ""),
     (MX, None, b"From: anna@a.example\r\n", ""),
     (MX, ANNA, b"From: anna@a.example\r\n", ""),
 ]

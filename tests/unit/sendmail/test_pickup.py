@@ -21,7 +21,10 @@ from staffetta.app.pickup_watch import FAILURES_AT_ONCE, Pickup
 from staffetta.config.load import Problems, load
 from staffetta.mail.address import NULL_PATH, POSTMASTER, parse_mailbox
 from staffetta.mail.reply import Reply, reply
+from staffetta.message.authorship import identity_facts
+from staffetta.message.header import Header
 from staffetta.observe.events import Accept, Refuse
+from staffetta.policy.signing import signing_domain
 from staffetta.sendmail.drop import DropFile, Envelope
 from staffetta.spool.contract import SpoolUnavailable
 from staffetta.spool.memory import MemorySpool
@@ -421,3 +424,24 @@ def test_a_long_name_is_written_in_words_that_fit() -> None:
     assert len(lines) > 3
     assert all(len(line) <= 100 for line in lines)
     assert all(line.count(b"=?UTF-8?B?") == 1 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("toml", "user", "author", "signed"),
+    [
+        (ONLY_HOME, ROOT, "ceo@home.example", True),
+        (ONLY_HOME, BOB, "bob@home.example", True),
+        (ONLY_HOME, BOB, "anna@home.example", False),
+        (ONLY_HOME + LOOPBACK, BOB, "bob@home.example", False),
+        (ONLY_HOME + LOOPBACK, BOB, "ceo@home.example", False),
+        (ONLY_HOME + LOOPBACK, ROOT, "ceo@home.example", True),
+        (ONLY_HOME + LOOPBACK + 'from = ["bob@home.example"]\n', BOB, "bob@home.example", True),
+        (ONLY_HOME + LOOPBACK + 'from = ["bob@home.example"]\n', BOB, "ceo@home.example", False),
+    ],
+)
+def test_nothing_is_signed_that_the_door_of_the_network_would_not_sign(
+    tmp_path: Path, toml: str, user: User, author: str, signed: bool
+) -> None:
+    known = people(tmp_path, toml)
+    identity = identity_facts(Header(f"From: {author}\r\n".encode()))
+    assert (signing_domain(known.door(user), known.rights(user), identity) is not None) is signed
