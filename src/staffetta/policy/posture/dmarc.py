@@ -98,7 +98,7 @@ def judge_dmarc(facts: DomainFacts) -> Iterator[Finding]:
         line = _line(found, msgspec.structs.replace(found.record, policy=DmarcPolicy.NONE))
         yield Finding("D408", Level.FAULT, where, evidence, f"Write none, quarantine or reject: {line}", text, line)
     yield from _strength(facts, found, where, evidence)
-    yield from _tags(found, where, evidence, facts.dmarc.applied.texts)
+    yield from _tags(facts, found, where, evidence)
     yield from _reports(facts, found, where, evidence)
 
 
@@ -146,14 +146,14 @@ def _strength(facts: DomainFacts, found: Found, where: str, evidence: str) -> It
         yield Finding("D405", Level.WARNING, where, evidence, advice, text, line)
 
 
-def _tags(found: Found, where: str, evidence: str, texts: tuple[bytes, ...]) -> Iterator[Finding]:
-    pct = next((match.group(1) for match in map(_PCT.search, texts) if match), None)
+def _tags(facts: DomainFacts, found: Found, where: str, evidence: str) -> Iterator[Finding]:
+    pct = next((match.group(1) for match in map(_PCT.search, facts.dmarc.applied.texts) if match), None)
     if pct is not None and pct != b"100":
         text = (
             f"pct={pct.decode()} is history (RFC 9989): receivers apply the policy to all mail, old ones to that share"
         )
         yield Finding("D409", Level.NOTE, where, evidence, "Take it out; t=y says that you are testing.", text)
-    if found.record.psd == "y":
+    if found.record.psd == "y" and found.domain == facts.domain:
         text = "psd=y says that this is a public suffix: every name below is an organization of its own"
         yield Finding("D413", Level.NOTE, where, evidence, "Take it out, unless others register names below.", text)
 

@@ -34,7 +34,7 @@ _FAULTS: Final = {
     "syntax": ("D203", "Mend the term; until then the whole record says nothing."),
     "too_many_lookups": ("D204", "Take out what is no longer used, or replace includes by their ip4: and ip6:."),
     "too_many_voids": ("D205", "Take out the terms that find nothing."),
-    "passes_everybody": ("D206", "Take that term out and end the record with -all."),
+    "passes_everybody": ("D206", "Take out what passes everybody, and end the record with -all."),
     "include_without_record": ("D211", "Take the term out, or write the name that its owner tells you."),
     "loop": ("D211", "Take out the term that leads back."),
     "too_many_mx": ("D211", "Name the hosts by a: or ip4: instead of mx."),
@@ -59,6 +59,10 @@ def judge_spf(facts: DomainFacts) -> Iterator[Finding]:
         )
     for problem in spf.problems:
         yield from _problem(facts, problem)
+    if spf.everything and not any(problem.code == "passes_everybody" for problem in spf.problems):
+        code, advice = _FAULTS["passes_everybody"]
+        text = "the networks it names are together the whole internet: every client passes"
+        yield Finding(code, Level.FAULT, where, shown(spf.record), advice, text)
     if not spf.record or broken(facts):
         return
     yield from _ending(facts, where)
