@@ -36,7 +36,8 @@ def judge_content(
         author = may_use_header(door.door, session.rights, identity)
     # Our own clients may be told later; the senders of strangers are forged too often for that.
     returned = transaction.returned(scan.header) if door.door.role is Role.MX else ""
-    facts = ContentFacts(problem, scan.octets, scan.hops, author, scan.problem, returned)
+    continues = scan.header.block[:1] in {b" ", b"\t"}
+    facts = ContentFacts(problem, scan.octets, scan.hops, author, scan.problem, returned, continues)
     verdict = may_accept(facts, door.acceptance)
     return verdict if isinstance(verdict, Refusal) else None
 

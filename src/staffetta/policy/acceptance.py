@@ -28,6 +28,11 @@ TOO_BIG: Final = Refusal(reply(552, "5.3.4", "the message is too big"), "too_big
 HEADER_TOO_BIG: Final = Refusal(
     reply(552, "5.3.4", "the header of the message is too big"), "header_too_big", "a header beyond the limits"
 )
+BEGINS_WITH_SPACE: Final = Refusal(
+    reply(554, "5.6.0", "the message begins with white space, where its header should be"),
+    "header_begins_with_space",
+    "the first line of the header is a continuation of nothing: of a field that we put in front, it would be a part",
+)
 TOO_MANY_HOPS: Final = reply(554, "5.4.6", "too many hops: this looks like a mail loop")
 
 RETURNED: Final = reply(554, "5.4.6", "this message was in that mailbox already: this looks like a mail loop")
@@ -46,6 +51,7 @@ class ContentFacts(msgspec.Struct, frozen=True, gc=False):
     `problem` is what the framing found, `header_problem` why the header could not be kept, `octets` the size as it
     came, `hops` the number of Received fields. `author` is what policy/alignment said of the header. `returned` is the
     recipient whose mailbox it was in already by its Delivered-To; refused here it needs no bounce to a forged sender.
+    `begins_with_space`: the header does.
     """
 
     problem: ContentProblem | None
@@ -54,6 +60,7 @@ class ContentFacts(msgspec.Struct, frozen=True, gc=False):
     author: Verdict = ACCEPTED
     header_problem: HeaderProblem | None = None
     returned: str = ""
+    begins_with_space: bool = False
 
 
 class AcceptanceSettings(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +78,8 @@ def may_accept(facts: ContentFacts, settings: AcceptanceSettings) -> Verdict:
         return TOO_BIG
     if facts.header_problem is not None:
         return HEADER_TOO_BIG
+    if facts.begins_with_space:
+        return BEGINS_WITH_SPACE
     if facts.hops > settings.hops:
         return Refusal(TOO_MANY_HOPS, "too_many_hops", f"{facts.hops} Received fields, {settings.hops} allowed")
     if facts.returned:

@@ -21,6 +21,8 @@ ROWS = [
     (ContentFacts(ContentProblem.TOO_BIG, 100, 0), "too_big", "552 5.3.4"),
     (ContentFacts(None, 1001, 0), "too_big", "552 5.3.4"),
     (ContentFacts(None, 100, 0, header_problem=HeaderProblem.TOO_BIG), "header_too_big", "552 5.3.4"),
+    (ContentFacts(None, 100, 0, begins_with_space=True), "header_begins_with_space", "554 5.6.0"),
+    (ContentFacts(None, 100, 0, FORGED, begins_with_space=True), "header_begins_with_space", "554 5.6.0"),
     (ContentFacts(None, 100, 51), "too_many_hops", "554 5.4.6"),
     (ContentFacts(None, 100, 0, FORGED), "header_not_owned", "550 5.7.1"),
     (ContentFacts(None, 100, 0, returned="anna@example.org"), "delivered_to", "554 5.4.6"),
