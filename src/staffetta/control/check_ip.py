@@ -160,7 +160,7 @@ def _holds_digits(host: str, version: int, number: int) -> bool:
     for order in (octets, octets[::-1]):
         if _within(order, plain) or _within(order[:3], plain) or _within(order[1:], plain):
             return True
-    run = "".join(octet.zfill(3) for octet in octets)
+    run = "".join(octet.zfill(3) for octet in octets).lstrip("0")
     return f"{number:08x}" in host or run in host
 
 
