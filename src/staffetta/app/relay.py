@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from staffetta.accounts.store import AccountStore
 from staffetta.app.doors import doors_of
@@ -29,9 +29,13 @@ from staffetta.net.listener import BindFailed, bind, connections_within, raise_d
 from staffetta.net.tls import ServerCertificate
 from staffetta.observe.events import Event, Ready, Stopping, moment
 from staffetta.observe.log import EventLog
+from staffetta.observe.metrics import Counters
 from staffetta.policy.door import Role
 from staffetta.spool.recovery import LOCK_NAME, STORE_NAME, AlreadyRunning, RelayLock, relay_pid
 from staffetta.spool.sqlite import SqliteSpool
+
+if TYPE_CHECKING:
+    from staffetta.app.console_port import ConsolePort
 
 CLOCK_SECONDS: Final = 1.0
 """How often the deadlines of all sessions are looked at."""
@@ -59,6 +63,7 @@ class Relay:
     """One relay from start to stop. What is public here is for `app.reload` and `app.standing`.
 
     `digest` names the text of the file in force. `closing` is called when it stops, before the doors close.
+    `selfcheck`: did it find itself closed to strangers? None while nothing is known.
     """
 
     def __init__(self, config: Config, digest: str = "") -> None:
@@ -74,12 +79,16 @@ class Relay:
         self.descriptors = 0
         self.closing: list[Callable[[], Awaitable[None]]] = []
         self.worlds: list[World] = []
+        self.counters = Counters()
+        self.console: ConsolePort | None = None
+        self.selfcheck: bool | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._lock: RelayLock
         self._drop_fault = ""
 
     def emit(self, event: Event) -> None:
         """Tell the log; after the event is durable, where it belongs to a transition."""
+        self.counters.observe(event)
         self.log.emit(event)
 
     async def start(self) -> None:
@@ -140,7 +149,8 @@ class Relay:
 
     def addresses(self) -> tuple[str, ...]:
         """Every door with its address, `mx 127.0.0.1:25`."""
-        return tuple(address for door in self.doors for address in door.addresses())
+        doors = tuple(address for door in self.doors for address in door.addresses())
+        return doors if self.console is None else (*doors, *self.console.addresses())
 
     async def stop(self, reason: str) -> None:
         """Drain: sessions end at a command boundary, deliveries in flight finish, the store closes, whatever fails."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from staffetta.app.console_port import ConsolePort
 from staffetta.app.control_socket import ControlSocket, ControlSocketError
 from staffetta.app.privileges import PrivilegeError
 from staffetta.app.relay import Relay
@@ -36,15 +37,18 @@ def serve(loaded: Loaded, file: Path | None = None) -> int:
 
     async def main(signals: Signals) -> int:
         relay = Relay(loaded.config, loaded.digest)
+        console = relay.console = ConsolePort(relay, insist=loaded.written("console", "bind"))
         notify = Notify(os.environ)
         try:
+            console.bind()
             await relay.start()
         except (BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, OSError) as error:
             sys.stderr.write(f"staffetta: cannot start: {error}\n")
             return NOT_ALLOWED if _not_allowed(error) else CANNOT_START
         reloads = Reloads(relay, read, notify)
         await _open_control(relay, Standing(relay, reloads, path))
-        relay.closing.append(reloads.close)
+        await console.open(reloads)
+        relay.closing += (console.drain, reloads.close)
         signals.on_reload = reloads.ask
         notify.ready(f"Serving as {loaded.config.hostname}: {', '.join(relay.addresses()) or 'no doors'}")
         notify.keep_alive(asyncio.get_running_loop())
@@ -57,6 +61,7 @@ def serve(loaded: Loaded, file: Path | None = None) -> int:
         if not stopping.done():
             return 1
         await stopping
+        await console.close()
         return 0
 
     return run(main)

@@ -39,6 +39,10 @@ class Loaded(msgspec.Struct, frozen=True):
     file: str
     digest: str
 
+    def written(self, *path: str) -> bool:
+        """True when the key at `path` stands in the file or in the environment, False when its default holds."""
+        return any(one.path == path and (one.line or one.variable) for one in self.settings)
+
 
 class Problems(msgspec.Struct, frozen=True):
     """A file that may not run: at least one error, in the order of the file, with the warnings between them."""

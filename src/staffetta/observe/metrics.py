@@ -1,15 +1,17 @@
-"""Counters and gauges of this process, fed from events. What they look like to Prometheus is not known here.
+"""How often what happened, in this process: fed with every event, read when somebody looks.
 
-Label values come from our own vocabulary (listener, outcome, mechanism), never from a peer: a set of names that
-strangers could make grow without end is no metric.
+Counting is on the path of every message, so it is one addition under a key that is taken from the event as it is;
+what a key means, and what it looks like to Prometheus, is worked out by whoever reads (`console.metrics`). Keys come
+from our own vocabulary and from what TLS agreed on (listener, stage, rule, outcome, mechanism, cipher), never from a
+peer's own words: a set that strangers could make grow without end is no metric.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
-
-import msgspec
+from operator import attrgetter
+from typing import Any, Final
 
 from staffetta.observe.events import (
     Accept,
@@ -18,7 +20,6 @@ from staffetta.observe.events import (
     Connect,
     Defer,
     Deliver,
-    Disconnect,
     Event,
     Expire,
     Junk,
@@ -28,106 +29,55 @@ from staffetta.observe.events import (
     Refuse,
 )
 
-Labels = tuple[str, ...]
+Key = Any
+"""What is taken from an event: a text for one field, a tuple for several."""
 
-
-class Sample(msgspec.Struct, frozen=True, gc=False):
-    """One value. `labels` are the values of the labels, in the order that the name's counter defines."""
-
-    name: str
-    labels: Labels
-    value: float
+FIELDS: Final[dict[type[Event], tuple[str, ...]]] = {
+    Connect: ("listener", "tls"),
+    Login: ("listener", "mechanism"),
+    LoginRefused: ("listener", "mechanism"),
+    Refuse: ("stage", "rule"),
+    Accept: ("listener",),
+    Attempt: ("outcome", "tls"),
+    Deliver: (),
+    Defer: (),
+    Bounce: (),
+    Expire: (),
+    Junk: (),
+    Notice: ("kind",),
+}
+"""What is counted, and by which fields of the event."""
 
 
 class Counters:
-    """What happened, how often; and what is now. Used from the loop's thread only."""
+    """The counts of one process. Any thread may look; events come from the loop's."""
 
-    __slots__ = ("_counts", "_gauges")
+    __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, Labels], float] = {}
-        self._gauges: dict[str, Callable[[], float]] = {}
-
-    def add(self, name: str, labels: Labels = (), by: float = 1) -> None:
-        """Count."""
-        key = (name, labels)
-        counts = self._counts
-        counts[key] = counts.get(key, 0) + by
-
-    def value(self, name: str, labels: Labels = ()) -> float:
-        """The count so far; 0 when nothing was counted."""
-        return self._counts.get((name, labels), 0)
-
-    def gauge(self, name: str, read: Callable[[], float]) -> None:
-        """Publish a value that is read when somebody looks."""
-        self._gauges[name] = read
+        self._counts: dict[type[Event], tuple[Callable[[Any], Key], dict[Key, int]]] = {
+            kind: (_key_of(fields), defaultdict(int)) for kind, fields in FIELDS.items()
+        }
 
     def observe(self, event: Event) -> None:
         """Count an event."""
-        rule = _RULES.get(type(event))
-        if rule is not None:
-            rule(self, event)
+        found = self._counts.get(type(event))
+        if found is not None:
+            found[1][found[0](event)] += 1
 
-    def samples(self) -> list[Sample]:
-        """Everything, sorted by name and labels."""
-        found = [Sample(name, labels, value) for (name, labels), value in self._counts.items()]
-        found += [Sample(name, (), read()) for name, read in self._gauges.items()]
-        return sorted(found, key=lambda sample: (sample.name, sample.labels))
+    def counted(self, kind: type[Event]) -> dict[tuple[str, ...], int]:
+        """How often events of a kind came, by the fields that are counted. Only what came is there."""
+        counts = dict(self._counts[kind][1])
+        return {key if isinstance(key, tuple) else (key,): count for key, count in counts.items()}
 
-
-def _connect(counters: Counters, event: Connect) -> None:
-    counters.add("connections", (event.listener, "tls" if event.tls else "clear"))
-
-
-def _disconnect(counters: Counters, event: Disconnect) -> None:
-    counters.add("disconnections", (event.listener,))
-    counters.add("octets_received", (event.listener,), event.bytes)
+    def total(self, kind: type[Event]) -> int:
+        """How often events of a kind came."""
+        return sum(self._counts[kind][1].values())
 
 
-def _login(counters: Counters, event: Login) -> None:
-    counters.add("logins", (event.listener, event.mechanism, "accepted"))
+def _key_of(fields: tuple[str, ...]) -> Callable[[Any], Key]:
+    return attrgetter(*fields) if fields else _nothing
 
 
-def _login_refused(counters: Counters, event: LoginRefused) -> None:
-    counters.add("logins", (event.listener, event.mechanism, "refused"))
-
-
-def _refuse(counters: Counters, event: Refuse) -> None:
-    counters.add("refusals", (event.listener, event.stage, event.rule))
-
-
-def _accept(counters: Counters, event: Accept) -> None:
-    counters.add("messages_accepted", (event.listener,))
-    counters.add("recipients_accepted", (event.listener,), len(event.recipients))
-    counters.add("octets_accepted", (event.listener,), event.size)
-
-
-def _attempt(counters: Counters, event: Attempt) -> None:
-    tls = "tls" if event.tls else "clear"
-    counters.add("attempts", (event.route, event.outcome, tls))
-    counters.add("attempt_seconds", (event.route,), event.seconds)
-
-
-def _outcome(counters: Counters, event: Event) -> None:
-    counters.add("recipients", (type(event).__name__.lower(),))
-
-
-def _notice(counters: Counters, event: Notice) -> None:
-    counters.add("notices", (event.kind,))
-
-
-_RULES: dict[type[Event], Callable[[Counters, Any], None]] = {
-    Connect: _connect,
-    Disconnect: _disconnect,
-    Login: _login,
-    LoginRefused: _login_refused,
-    Refuse: _refuse,
-    Accept: _accept,
-    Attempt: _attempt,
-    Deliver: _outcome,
-    Defer: _outcome,
-    Bounce: _outcome,
-    Expire: _outcome,
-    Junk: _outcome,
-    Notice: _notice,
-}
+def _nothing(_: Event) -> Key:
+    return ()

@@ -244,6 +244,11 @@ class SqliteSpool:
         """See Spool."""
         return self._writer.changes()
 
+    async def probe(self) -> None:
+        """Could a message be stored now? Raises SpoolUnavailable when not: no room, or no transaction to be had."""
+        self._check_room(0)
+        await self._submit(Statements(self._loop.create_future()))
+
     async def ledger(self) -> Ledger:
         """See Spool."""
         return await self._read(queries.ledger)
