@@ -72,7 +72,9 @@ async def dry_run(config: Config, accounts: AccountStore, settings: DrySettings)
     parts = Parts(config, world, Stores(spool, accounts), events.append, config.limits.connections)
     parts.house.logins.close()
     parts.house.signing = None  # a rehearsal makes no keys
-    house = msgspec.structs.replace(parts.house, outlet=Later(), logins=PresumedLogin(accounts, settings.login))
+    house = msgspec.structs.replace(
+        parts.house, outlet=Later(), logins=PresumedLogin(accounts, settings.login), forecaster=None
+    )
     run = DryRun(house, _doors(config, patient=settings.patient), spool, events)
     try:
         yield run

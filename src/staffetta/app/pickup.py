@@ -146,7 +146,7 @@ async def _submit(config: Config, order: _Order, content: BinaryIO) -> Submitted
         events: list[Event] = []
         world = World(TableResolver({}), no_connector)
         parts = Parts(config, world, Stores(spool, accounts), events.append, connections=1)
-        house = msgspec.structs.replace(parts.house, outlet=Later())
+        house = msgspec.structs.replace(parts.house, outlet=Later(), forecaster=None)
         stack.callback(house.logins.close)
         stack.push_async_callback(house.refusals.close)
         network = MemoryNetwork(client=_DOOR.address)

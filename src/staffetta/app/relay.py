@@ -175,6 +175,8 @@ class Relay:
         for session in list(house.sessions):
             session.stop()
         await asyncio.gather(self.parts.dispatcher.stop(), self._sessions_end())
+        if house.forecaster is not None:
+            await house.forecaster.close()
         await house.refusals.close()
         if house.tasks:
             await asyncio.wait(house.tasks, timeout=5)

@@ -20,10 +20,11 @@ from staffetta.accounts.login import Logins
 from staffetta.accounts.store import AccountStore
 from staffetta.app.couriers import Couriers
 from staffetta.app.directory import build_directory
+from staffetta.app.forecasting import Forecasts, Means
 from staffetta.app.forwarding import Forwarder, forwarding_of
 from staffetta.app.mailauth import examining_room, signers_of
 from staffetta.app.roads import Roads
-from staffetta.config.schema import Config
+from staffetta.config.schema import CheckMode, Config
 from staffetta.delivery.attempt import Tools
 from staffetta.delivery.bounce import Notifier
 from staffetta.delivery.dispatch import Dispatcher
@@ -184,9 +185,30 @@ class Parts:
             tasks=before.tasks if before else set(),
             examining=examining_room(config, world, self.alarms, before.examining if before else None),
             signing=SigningRoom(plan.signers, self._threads, asyncio.get_running_loop()) if plan.signers.any else None,
+            forecaster=self._forecasts(plan),
             probes=before.probes if before else None,
             masks=before.masks if before else None,
         )
+
+    def _forecasts(self, plan: Plan) -> Forecasts | None:
+        """Who says what receivers will conclude; nobody, where mail authentication is of no interest at all."""
+        checks, world = plan.config.checks, plan.world
+        if all(mode is CheckMode.OFF for mode in (checks.spf, checks.dkim, checks.dmarc)):
+            return None
+        allow = NetworkSet(plan.config.outbound.allow)
+        means = Means(
+            world.resolver,
+            plan.signers,
+            plan.roads.road,
+            lambda address: why_denied(address, allow),
+            plan.config.hostname.ascii,
+            world.clock,
+            world.monotonic,
+            self.emit,
+            self.stores.spool,
+            self.alarms,
+        )
+        return Forecasts(means)
 
     def _targets(self, mailbox: Mailbox) -> Sequence[tuple[Mailbox, str]]:
         """Where a notice to a sender goes."""

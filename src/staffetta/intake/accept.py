@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
+from staffetta.intake.forecasts import Outgoing, author_domain, domain_of
 from staffetta.intake.refusals import Why
 from staffetta.intake.signing import CANNOT_SIGN, BodyToSign, CannotSign, signatures
 from staffetta.intake.stamp import UNCHECKED, Stamp, header_block, message_id_of, trace
 from staffetta.intake.transaction import Transaction
+from staffetta.mail.address import Mailbox
 from staffetta.mail.reply import EnhancedStatus, Reply, reply
-from staffetta.message.authorship import identity_facts
+from staffetta.message.authorship import HeaderIdentity, identity_facts
 from staffetta.message.header import Header
 from staffetta.message.scan import Scan
 from staffetta.observe.events import Accept, encode, moment
+from staffetta.policy.door import Role
 from staffetta.policy.signing import signing_domain
 from staffetta.policy.verdict import Refusal
 from staffetta.spool.contract import (
@@ -63,6 +68,8 @@ async def accept(
         stamp.quarantine,
     )
     recipients = transaction.waiting(message_id, now, house.destination)
+    if house.forecaster is not None and session.door.door.role is not Role.MX:
+        stamp = _with_forecast(session, transaction, recipients, stamp)
     event = _event(session, transaction, message, recipients, stamp)
     outlet = house.outlet
     claim = all(outlet.has_room(recipient.destination) for recipient in recipients)
@@ -111,6 +118,36 @@ def _event(
         rule=transaction.rule,
         dmarc=stamp.dmarc,
     )
+
+
+def _with_forecast(
+    session: Session, transaction: Transaction, recipients: tuple[WaitingRecipient, ...], stamp: Stamp
+) -> Stamp:
+    """The stamp with what receivers will say, when mail goes out and that is known already."""
+    house = session.house
+    local = house.directory.is_local
+    outside = next((one for one in recipients if not local(one.address.domain)), None)
+    if house.forecaster is None or outside is None:
+        return stamp
+    sender = domain_of(transaction.sender.reverse_path)
+    door = session.door.door
+    identity = transaction.identity
+    # Where nobody had to read the header, From is taken to be of the envelope's domain: reading it for each message of
+    # a trusted network would cost more than the forecast is worth there.
+    author = sender if identity is None and door.sender_fixed is None else _author(identity, door.sender_fixed)
+    signed_as = ""
+    if house.signing is not None and identity is not None:
+        domain = signing_domain(door, session.rights, identity)
+        signed_as = domain.ascii if domain is not None and house.signing.signers.signs(domain.ascii) else ""
+    outgoing = Outgoing(author or sender, sender, signed_as, outside.destination)
+    words = house.forecaster.look(outgoing, recipients[0].message_id)
+    return replace(stamp, checks={**stamp.checks, "forecast": words}) if words else stamp
+
+
+def _author(identity: HeaderIdentity | None, fixed: Mailbox | None) -> str:
+    if fixed is not None:
+        return domain_of(fixed)
+    return "" if identity is None else author_domain(identity)
 
 
 async def _signed(session: Session, transaction: Transaction, block: bytes, now: float) -> bytes:

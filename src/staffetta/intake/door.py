@@ -12,6 +12,7 @@ import msgspec
 from staffetta.accounts.directory import Directory
 from staffetta.accounts.login import Logins
 from staffetta.intake.examination import ExaminingRoom
+from staffetta.intake.forecasts import Forecaster
 from staffetta.intake.probes import Probes
 from staffetta.intake.refusals import RefusalJournal
 from staffetta.intake.signing import SigningRoom
@@ -103,5 +104,6 @@ class House(msgspec.Struct):
     tasks: set[asyncio.Task[None]]
     signing: SigningRoom | None = None
     examining: ExaminingRoom | None = None
+    forecaster: Forecaster | None = None
     probes: Probes | None = None
     masks: Masks | None = None

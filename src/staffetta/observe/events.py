@@ -134,6 +134,21 @@ class Accept(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     dmarc: msgspec.Struct | None = None
 
 
+class Forecast(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What receivers will conclude of mail of this kind; `id` is the first message of it. `verdict` is `pass`, `fail`
+    or `unknown`, `policy` what the author's domain asks for when it fails."""
+
+    author_domain: str
+    envelope_domain: str
+    signed_as: str
+    spf: str
+    dkim: str
+    dmarc: str
+    policy: str
+    verdict: str
+    reason: str
+
+
 class Attempt(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One try for one recipient ended: `outcome` is `delivered`, `deferred` or `failed`; `seconds` how long it took."""
 

@@ -228,6 +228,8 @@ class House:
         for session in list(house.sessions):
             session.stop()
         await asyncio.gather(self.parts.dispatcher.stop(), self._sessions_end())
+        if house.forecaster is not None:
+            await house.forecaster.close()
         await house.refusals.close()
         house.logins.close()
         await self.network.sink.stop()

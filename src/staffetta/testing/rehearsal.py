@@ -142,6 +142,8 @@ class Rehearsal:
     async def stop(self) -> None:
         """End in order, as SIGTERM would have it; the store stays open for questions."""
         await self.parts.dispatcher.stop()
+        if self.parts.house.forecaster is not None:
+            await self.parts.house.forecaster.close()
         await self.parts.house.refusals.close()
         for sink in self.sinks.values():
             await sink.stop()
