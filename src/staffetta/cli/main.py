@@ -29,6 +29,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "check": ("staffetta.cli.check", "Are we an open relay? Can we deliver to a route?"),
     "lookup": ("staffetta.cli.lookup", "Ask DNS as the relay does."),
     "dkim": ("staffetta.cli.dkim", "Signing keys, and the DNS records to publish."),
+    "client-settings": ("staffetta.cli.client_settings", "What to type into a mail program, and what to publish."),
     "service": ("staffetta.cli.service", "Hand the relay to systemd."),
     "completion": ("staffetta.cli.completion", "Let the shell complete verbs and options."),
     "manual": ("staffetta.cli.manual", "The manual pages."),
@@ -47,7 +48,7 @@ class Verbs(click.Group):
         """Import the verb's module."""
         if cmd_name not in VERBS:
             return None
-        name = "help_" if cmd_name == "help" else cmd_name
+        name = "help_" if cmd_name == "help" else cmd_name.replace("-", "_")
         command = getattr(importlib.import_module(VERBS[cmd_name][0]), name)
         return cast(click.Command, command)
 

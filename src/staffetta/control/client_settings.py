@@ -133,8 +133,8 @@ def _records(domain: str, servers: tuple[Server, ...], web: str) -> Iterator[Srv
         found = [server for server in servers if (server.kind, server.security) == wanted]
         # An SRV record names a host, never an address (RFC 2782).
         named = [server for server in found if not Hop(server.host, server.port).is_address]
-        for server in named:
-            yield Srv(f"{service}.{domain}", "SRV", f"0 1 {server.port} {server.host}.")
+        for place, server in enumerate(named):  # the lowest is tried first
+            yield Srv(f"{service}.{domain}", "SRV", f"{place * 10} 1 {server.port} {server.host}.")
         if not named and service in _ALWAYS_TOLD:
             yield Srv(f"{service}.{domain}", "SRV", "0 0 0 .")
     if web:

@@ -72,6 +72,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "schema": "one", "stage": "str", "ok": "bool", "host": "str", "address": "str", "text": "str",
         "seconds": "float", "permanent": "bool", "advice": "str", "details": {"*": "str"},
     },
+    "client-settings": {
+        "schema": "one", "domain": "str", "discover": "bool", "login": "str",
+        "outgoing": [{"kind": "str", "host": "str", "port": "int", "security": "str"}],
+        "incoming": [{"kind": "str", "host": "str", "port": "int", "security": "str"}],
+        "records": [{"name": "str", "type": "str", "value": "str"}],
+    },
     "send": {"schema": "one", "id": "str", "sender": "str", "recipients": ["str"]},
 }  # fmt: skip
 
@@ -174,6 +180,7 @@ CASES: Final = [
     ("check relay", "check relay", {0}),
     ("check upstream", "check upstream partner", {6}),
     ("check upstream", "check upstream default --domain far.example", {6}),
+    ("client-settings", "client-settings example.org", {0}),
     ("send", "send --to postmaster@example.org", {0}),
 ]
 
