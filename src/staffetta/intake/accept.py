@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from staffetta.intake.forecasts import Outgoing, author_domain, domain_of
+from staffetta.intake.handover import Arrived
 from staffetta.intake.refusals import Why
 from staffetta.intake.signing import CANNOT_SIGN, BodyToSign, CannotSign, signatures
 from staffetta.intake.stamp import UNCHECKED, Stamp, header_block, message_id_of, trace
@@ -16,25 +17,14 @@ from staffetta.mail.reply import EnhancedStatus, Reply, reply
 from staffetta.message.authorship import HeaderIdentity, identity_facts
 from staffetta.message.header import Header
 from staffetta.message.scan import Scan
-from staffetta.observe.events import Accept, encode, moment
+from staffetta.observe.events import Accept, moment
 from staffetta.policy.door import Role
 from staffetta.policy.signing import signing_domain
 from staffetta.policy.verdict import Refusal
-from staffetta.spool.contract import (
-    Claim,
-    Draft,
-    JournalEntry,
-    Message,
-    NewMessage,
-    SpoolUnavailable,
-    WaitingRecipient,
-)
+from staffetta.spool.contract import Draft, Message, SpoolUnavailable, WaitingRecipient
 
 if TYPE_CHECKING:
     from staffetta.intake.session import Session
-
-CONTENT_AT_HAND_OCTETS: Final = 64 * 1024
-"""Messages up to this size go to delivery without being read back from disk."""
 
 FULL: Final = reply(452, "4.3.1", "insufficient storage, try again later")
 UNAVAILABLE: Final = reply(451, "4.3.0", "storage is not available, try again later")
@@ -71,25 +61,10 @@ async def accept(
     if house.forecaster is not None and session.door.door.role is not Role.MX:
         stamp = _with_forecast(session, transaction, recipients, stamp)
     event = _event(session, transaction, message, recipients, stamp)
-    outlet = house.outlet
-    claim = all(outlet.has_room(recipient.destination) for recipient in recipients)
-    content = None
-    if claim and draft.number is None and message.size <= CONTENT_AT_HAND_OCTETS:
-        content = b"".join([head, *draft.pending])
-    journal = JournalEntry(encode(event), now, message_id, session.id, message.message_id)
     try:
-        await house.spool.commit(NewMessage(message, recipients, head, draft, journal, claim))
+        await house.hand_over(house, Arrived(message, recipients, head, draft, event))
     except SpoolUnavailable as error:
         return _refused(session, draft, Refusal(_answer(error), "storage", str(error)), transaction)
-    try:
-        house.emit(event)
-        if claim:
-            outlet.offer(Claim(message, recipients, content))
-        else:
-            outlet.wake()
-    except Exception as error:
-        # Our bug, and the message is on disk: any answer but 250 would have the client send it twice.
-        house.report(error)
     return Reply(250, _ACCEPTED, (f"accepted as {message_id}",))
 
 

@@ -63,14 +63,29 @@ class LogSettings(msgspec.Struct, frozen=True, gc=False):
     key: bytes = b""
 
 
+class LineMaker:
+    """What `[log]` makes of an event. `descriptor` is where lines will end up. Never raises."""
+
+    def __init__(self, settings: LogSettings, descriptor: int = 1) -> None:
+        self.render: Render = _renderer(settings, descriptor)
+        self.as_encoded = self.render is json_line
+        """True when a line is the JSON of the event and nothing else, so that who has it need not make it again."""
+        self._wanted = _wanted(settings)
+
+    def wants(self, event: Event) -> bool:
+        """False when the level leaves it out."""
+        return self._wanted is None or isinstance(event, self._wanted)
+
+
 class EventLog:
     """Writes events to a descriptor (standard output). `emit` never blocks and never raises."""
 
     def __init__(self, settings: LogSettings, descriptor: int = 1) -> None:
         self._descriptor = descriptor
-        self._render = _renderer(settings, descriptor)
-        self._wanted = _wanted(settings)
-        self._waiting: deque[Event] = deque()  # the only thing both threads touch: append and popleft are atomic
+        self._lines = LineMaker(settings, descriptor)
+        self._waiting: deque[Event | bytes] = (
+            deque()
+        )  # the only thing both threads touch: append and popleft are atomic
         self._overflown = 0  # counted by those who emit
         self._unwritten = 0  # counted by the writer, as are the next two
         self._told_missing = 0
@@ -89,17 +104,26 @@ class EventLog:
 
     def adopt(self, settings: LogSettings) -> None:
         """Write by other settings from the next line on."""
-        self._render = _renderer(settings, self._descriptor)
-        self._wanted = _wanted(settings)
+        self._lines = LineMaker(settings, self._descriptor)
 
     def emit(self, event: Event) -> None:
         """Queue one event; from any thread, cheapest from the loop's."""
-        if self._wanted is not None and not isinstance(event, self._wanted):
+        if not self._lines.wants(event):
             return
         if len(self._waiting) >= WAITING_LINES:
             self._overflown += 1
             return
-        self._waiting.append(event)
+        self._queue(event)
+
+    def pass_on(self, lines: bytes, count: int) -> None:
+        """Queue `count` lines that another process of ours made (LineMaker); from the loop's thread."""
+        if len(self._waiting) >= WAITING_LINES - WAITING_LINES // 2 * (count > 1):
+            self._overflown += count
+            return
+        self._queue(lines)
+
+    def _queue(self, item: Event | bytes) -> None:
+        self._waiting.append(item)
         if not self._scheduled:
             self._scheduled = True
             try:
@@ -128,12 +152,13 @@ class EventLog:
             if self._closing:
                 return
 
-    def _write_batch(self, batch: list[Event]) -> None:
+    def _write_batch(self, batch: list[Event | bytes]) -> None:
         dropped = self.dropped
         missing = dropped - self._told_missing
-        lines = [self._render(event) for event in batch]
+        render = self._lines.render
+        lines = [item if isinstance(item, bytes) else render(item) for item in batch]
         if missing:
-            lines.insert(0, self._render(LogDropped(time=datetime.now(UTC), lines=missing)))
+            lines.insert(0, render(LogDropped(time=datetime.now(UTC), lines=missing)))
         if self._torn:  # half a line stands there; it must not swallow the next
             lines.insert(0, b"\n")
         if self._write(b"".join(lines)):

@@ -149,13 +149,19 @@ class SqliteSpool:
 
     async def commit_many(self, new: Sequence[NewMessage]) -> None:
         """See Spool. Raises ValueError when a message's size is not that of its content: a bug of the caller."""
+        await self.begin_commit(new)
+
+    def begin_commit(self, new: Sequence[NewMessage]) -> asyncio.Future[object]:
+        """`commit_many` for who needs no task: the future ends as it would. Raises SpoolUnavailable, ValueError."""
         for one in new:
             draft = one.draft
             if one.message.size != len(one.head) + draft.stored_octets + draft.pending_octets:
                 raise ValueError(f"{one.message.id}: size {one.message.size} is not that of its content")
         self._check_room(sum([len(one.head) + one.draft.pending_octets for one in new]))
         claimed = self._claimed if self._settings.delivers else None
-        await self._submit(Commit(self._loop.create_future(), new, claimed, self._release))
+        operation = Commit(self._loop.create_future(), new, claimed, self._release)
+        self._writer.submit(operation)
+        return operation.future
 
     async def record(
         self,
