@@ -212,3 +212,33 @@ def test_configured_lists_are_asked_with_their_codes(desk: Desk) -> None:
     status, answer = desk.json("check", "ip", "11.22.33.44")
     assert status == 6
     assert "not among the codes that count" in answer["lists"][0]["error"]
+
+
+def test_explain_route_says_what_receivers_will_find(desk: Desk) -> None:
+    words = ("explain", "route", "ben@open.example", "--from", "anna@good.example")
+    status, answer = desk.json(*words)
+    assert (status, answer["forecast"]) == (
+        0,
+        ["SPF pass, DKIM none, DMARC pass: receivers will find that it is from good.example, by SPF"],
+    )
+    with desk.file.open("a") as file:
+        file.write('[route.default]\nsource = ["11.22.33.99"]\n')
+    desk.data_dir.mkdir()
+    KeyStore(desk.data_dir).make("good.example", datetime.now(UTC))
+    (said,) = desk.json(*words)[1]["forecast"]
+    assert said.startswith(
+        "SPF fail, DKIM permerror, DMARC fail: receivers will refuse it, as good.example asks (p=reject)"
+    )
+    assert "SPF of good.example says fail for 11.22.33.99 (-all)" in said
+    assert "forecast   SPF fail" in desk.run(*words).stdout
+    assert desk.json("explain", "route", "ben@open.example")[1]["forecast"] == []
+    assert desk.json("explain", "route", "anna@good.example", "--from", "anna@good.example")[1]["forecast"] == []
+
+
+def test_explain_route_knows_that_a_smarthost_sends_from_elsewhere(desk: Desk) -> None:
+    with desk.file.open("a") as file:
+        file.write('[route.default]\nvia = "mx.open.example"\nsource = ["11.22.33.99"]\n')
+    _, answer = desk.json("explain", "route", "ben@far.example", "--from", "anna@good.example")
+    assert answer["forecast"][0].startswith("SPF pass")  # the smarthost's address is in its record
+    _, answer = desk.json("explain", "route", "ben@far.example", "--from", "anna@bigkey.example")
+    assert answer["forecast"][0].startswith("SPF unknown, DKIM none, DMARC none: whether receivers take it")

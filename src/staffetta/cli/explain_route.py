@@ -47,8 +47,10 @@ async def _explain(loaded: Loaded, file: Path, address: Mailbox, sender: Reverse
     from staffetta.app.directory import build_directory  # noqa: PLC0415 - after the arguments are right
     from staffetta.app.dry_run import accounts_as_they_are  # noqa: PLC0415
     from staffetta.app.roads import Roads  # noqa: PLC0415
+    from staffetta.control.explain_forecast import with_forecast  # noqa: PLC0415
     from staffetta.control.explain_route import Ways, explain_route  # noqa: PLC0415
     from staffetta.control.mx import resolver_settings  # noqa: PLC0415
+    from staffetta.control.patience import Patience  # noqa: PLC0415
     from staffetta.control.place import NothingThere  # noqa: PLC0415
     from staffetta.control.places import Places  # noqa: PLC0415
     from staffetta.control.queue import open_queue  # noqa: PLC0415
@@ -72,7 +74,8 @@ async def _explain(loaded: Loaded, file: Path, address: Mailbox, sender: Reverse
             ways = Ways(
                 config, Places(loaded, file), directory, roads.table, roads.destination, roads.road, resolver, state
             )
-            return await explain_route(ways, address, sender)
+            report = await explain_route(ways, address, sender)
+        return await with_forecast(config, Patience(resolver, time.monotonic), roads.road, sender, report)
     finally:
         await resolver.close()
 
@@ -83,4 +86,4 @@ def _print(report: RouteReport) -> None:
         text = f"{step.number:>2}  {step.about:<10} {safe(step.text)}"
         line(f"{text:<78}  {safe(step.where)}".rstrip())
     for sentence in report.forecast:
-        line(f"    {safe(sentence)}")
+        line(f"    {'forecast':<10} {safe(sentence)}")
