@@ -1,7 +1,7 @@
 """Telling senders: notifications of failure, delay and success, as new messages from the null path.
 
 RFC 3461 section 5.2 (who is told what), RFC 3464 (the report), RFC 5321 section 6.1: never a notification about a
-notification. A notice is committed in the same write as the step that caused it.
+notification, nor about what was put among the junk. A notice is committed in the same write as the step that caused it.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Notifier:
         """What the sender must hear about these ends."""
         if not settlement.failed and not settlement.delivered:
             return NOTHING
-        sender = claim.message.sender.reverse_path
-        if not isinstance(sender, Mailbox):
+        sender = _told_to(claim.message)
+        if sender is None:
             return NOTHING
         last = report.tries[-1] if report is not None else None
         failed = [
@@ -97,8 +97,8 @@ class Notifier:
 
     async def delayed(self, claim: Claim, recipients: Iterable[WaitingRecipient], now: float) -> Notices:
         """The message still waits."""
-        sender = claim.message.sender.reverse_path
-        if not isinstance(sender, Mailbox):
+        sender = _told_to(claim.message)
+        if sender is None:
             return NOTHING
         until = claim.message.received_at + self._retry.lifetime_seconds
         told = tuple(
@@ -174,6 +174,13 @@ def last_reply(recipient: WaitingRecipient) -> Reply:
         return NO_REPLY
     enhanced, rest = split_enhanced(text[4:])
     return Reply(int(text[:3]), enhanced, (rest,))
+
+
+def _told_to(message: Message) -> Mailbox | None:
+    """Whom notices about a message may go to. Of what lies among the junk the sender is a claim that nobody believed,
+    so that a notice would hit whoever was named there (RFC 5321 section 6.2, RFC 3834 section 2)."""
+    sender = message.sender.reverse_path
+    return sender if isinstance(sender, Mailbox) and message.quarantine is None else None
 
 
 def _text(target: tuple[Mailbox, str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
-from staffetta.intake.answers import ANSWERS
+from staffetta.intake.answers import ANSWERS, BROKEN
 from staffetta.intake.door import BUFFERED_OCTETS, DoorSettings, House
 from staffetta.intake.refusals import Why, refuse_event
 from staffetta.intake.transaction import Transaction
@@ -29,7 +29,6 @@ from staffetta.spool.contract import Draft, JournalEntry, SpoolUnavailable
 TIMEOUT: Final = reply(421, "4.4.2", "timeout, closing")
 STOPPING: Final = reply(421, "4.3.2", "shutting down, try again in a moment")
 TOO_SLOW: Final = reply(421, "4.4.2", "too slow, closing")
-BROKEN: Final = reply(451, "4.3.0", "internal error, try again later")
 EARLY: Final = reply(554, "5.5.1", "you spoke before the greeting")
 EARLY_TALKER: Final = Refusal(EARLY, "early_talker", "octets came before the greeting was sent")
 
