@@ -10,13 +10,13 @@ from staffetta.intake.door import DoorSettings
 from staffetta.mail.address import Mailbox
 from staffetta.mail.network import NetworkSet
 from staffetta.net.endpoint import Bind
-from staffetta.net.tls import ServerCertificate
+from staffetta.net.tls import HeldCertificate
 from staffetta.policy.acceptance import AcceptanceSettings
 from staffetta.policy.door import Door, Role
 from staffetta.protocol.extensions import ServerSettings
 
 
-def doors_of(config: Config, certificate: ServerCertificate | None) -> list[tuple[Bind, DoorSettings]]:
+def doors_of(config: Config, certificate: HeldCertificate | None) -> list[tuple[Bind, DoorSettings]]:
     """Every address to bind, with the settings of the door behind it."""
     return [
         (where, _door(config, listen, listen.tls_at(where.port), certificate))
@@ -25,7 +25,7 @@ def doors_of(config: Config, certificate: ServerCertificate | None) -> list[tupl
     ]
 
 
-def _door(config: Config, listen: Listen, tls: DoorTls, certificate: ServerCertificate | None) -> DoorSettings:
+def _door(config: Config, listen: Listen, tls: DoorTls, certificate: HeldCertificate | None) -> DoorSettings:
     role = Role(listen.role.value)
     offers_tls = certificate is not None and tls is not DoorTls.OFF
     auth = listen.auth and offers_tls
@@ -51,7 +51,7 @@ def _door(config: Config, listen: Listen, tls: DoorTls, certificate: ServerCerti
     )
 
 
-def _context(certificate: ServerCertificate | None, name: str, *, legacy: bool) -> Callable[[], ssl.SSLContext]:
+def _context(certificate: HeldCertificate | None, name: str, *, legacy: bool) -> Callable[[], ssl.SSLContext]:
     if certificate is None:
         raise ValueError("a door with TLS needs a certificate")
     kept = certificate

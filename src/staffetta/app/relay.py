@@ -26,7 +26,7 @@ from staffetta.app.wiring import Parts, Stores, World, certificate_of, live_worl
 from staffetta.config.schema import Config
 from staffetta.net.activation import Doorway, take_over
 from staffetta.net.listener import BindFailed, bind, connections_within, raise_descriptor_limit
-from staffetta.net.tls import ServerCertificate
+from staffetta.net.tls import HeldCertificate, ServerCertificate
 from staffetta.observe.events import Event, Ready, Stopping, moment
 from staffetta.observe.log import EventLog
 from staffetta.observe.metrics import Counters
@@ -212,7 +212,7 @@ class Relay:
             pause = JOURNAL_SECONDS if gone < JOURNAL_ROWS else JOURNAL_HURRY_SECONDS
 
 
-def openings_of(config: Config, certificate: ServerCertificate | None) -> list[Opening]:
+def openings_of(config: Config, certificate: HeldCertificate | None) -> list[Opening]:
     """The doors that a configuration wants. Their contexts are made here, while we are still root. Raises
     CertificateFault."""
     tables = {listen.name: listen for listen in config.listeners}

@@ -29,8 +29,8 @@ TRUST_SECONDS: Final = 3600.0
 LARGEST_OCTETS: Final = 1 << 20
 """How much of a certificate or key file is read."""
 
-_Files = tuple[bytes, bytes]
-"""Certificate and key."""
+Files = tuple[bytes, bytes]
+"""Certificate and key, in PEM."""
 
 _Signature = tuple[tuple[int, ...], ...]
 
@@ -39,8 +39,76 @@ class CertificateFault(Exception):
     """A certificate, key or authority file cannot be used; the message says which and why."""
 
 
-class ServerCertificate:
-    """Certificate and key files, and the context of each listener that shows them.
+class HeldCertificate:
+    """A certificate and its key in memory, and the context of each listener that shows them.
+
+    `files` are the two in PEM, `where` names them in errors. Raises CertificateFault when they are not usable.
+    """
+
+    def __init__(self, files: Files, where: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.fault: str | None = None
+        self._where = where
+        self._clock = clock
+        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._files = files
+        self._renew_at = clock() + TICKET_KEY_SECONDS
+        self._build(files, legacy=False)
+
+    @property
+    def files(self) -> Files:
+        """What is in use."""
+        return self._files
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate file that is in use."""
+        return self._files[0]
+
+    def context(self, listener: str, *, legacy: bool = False) -> ssl.SSLContext:
+        """The context for a new connection at `listener`."""
+        self._look_after()
+        context = self._contexts.get((listener, legacy))
+        if context is None:
+            context = self._contexts[listener, legacy] = self._build(self._files, legacy=legacy)
+        return context
+
+    def take(self, files: Files) -> None:
+        """Show these from now on. Raises CertificateFault; then the old ones stay."""
+        self._renew(files)
+        self._files = files
+
+    def _look_after(self) -> None:
+        if self._clock() >= self._renew_at:
+            self._renew(self._files)
+
+    def _renew(self, files: Files) -> None:
+        """New contexts, with new ticket keys. Raises CertificateFault; then the old ones stay."""
+        self._build(files, legacy=False)
+        self._contexts = {name: self._build(files, legacy=name[1]) for name in self._contexts}
+        self._renew_at = self._clock() + TICKET_KEY_SECONDS
+
+    def _build(self, files: Files, *, legacy: bool) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if legacy:
+            context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        else:
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.num_tickets = 1
+        context.sni_callback = _note_server_name
+        try:
+            with _as_file(files[0]) as certificate, _as_file(files[1]) as key:
+                context.load_cert_chain(certificate, key, password=_refuse_password)
+        except ssl.SSLError as error:
+            raise CertificateFault(f"{self._where}: {_words(error)}") from error
+        except OSError as error:
+            raise CertificateFault(f"{self._where}: {error.strerror or error}") from error
+        return context
+
+
+class ServerCertificate(HeldCertificate):
+    """Certificate and key files, looked at again while they are in use.
 
     Both files are kept in memory as they were read: a relay that has given up root may not be able to read its key
     again, and still needs contexts. Raises CertificateFault when the files are not usable at the start. Later faults
@@ -57,29 +125,10 @@ class ServerCertificate:
     ) -> None:
         self.certificate = certificate
         self.key = key
-        self.fault: str | None = None
         self._report = report
-        self._clock = clock
-        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
         self._tried = self._used = self._look()
-        self._files = self._read()
+        super().__init__(self._read(), f"{certificate} with {key}", clock)
         self._check_at = clock() + CHECK_SECONDS
-        self._renew_at = clock() + TICKET_KEY_SECONDS
-        self._build(self._files, legacy=False)
-
-    @property
-    def pem(self) -> bytes:
-        """The certificate file that is in use."""
-        return self._files[0]
-
-    def context(self, listener: str, *, legacy: bool = False) -> ssl.SSLContext:
-        """The context for a new connection at `listener`."""
-        if self._clock() >= self._check_at:
-            self.check()
-        context = self._contexts.get((listener, legacy))
-        if context is None:
-            context = self._contexts[listener, legacy] = self._build(self._files, legacy=legacy)
-        return context
 
     def check(self) -> bool:
         """Look at the files now. True when they changed and are in use."""
@@ -92,9 +141,12 @@ class ServerCertificate:
             if str(fault) != self.fault and self._report is not None:
                 self._report(str(fault))
             self.fault = str(fault)
-        if not changed and now >= self._renew_at:
-            self._renew(self._files)
+        super()._look_after()
         return changed
+
+    def _look_after(self) -> None:
+        if self._clock() >= self._check_at:
+            self.check()
 
     def _take_changes(self) -> bool:
         """True when the files changed and are in use now. Raises CertificateFault for new ones that cannot be used."""
@@ -105,16 +157,9 @@ class ServerCertificate:
         if signature == self._tried and self.fault is not None:
             return False
         self._tried = signature
-        files = self._read()
-        self._renew(files)
-        self._files, self._used, self.fault = files, signature, None
+        self.take(self._read())
+        self._used, self.fault = signature, None
         return True
-
-    def _renew(self, files: _Files) -> None:
-        """New contexts, with new ticket keys. Raises CertificateFault; then the old ones stay."""
-        self._build(files, legacy=False)
-        self._contexts = {name: self._build(files, legacy=name[1]) for name in self._contexts}
-        self._renew_at = self._clock() + TICKET_KEY_SECONDS
 
     def _look(self) -> _Signature:
         found = []
@@ -127,7 +172,7 @@ class ServerCertificate:
             found.append((status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size))
         return tuple(found)
 
-    def _read(self) -> _Files:
+    def _read(self) -> Files:
         found = []
         for path in (self.certificate, self.key):
             try:
@@ -136,25 +181,6 @@ class ServerCertificate:
             except OSError as error:
                 raise CertificateFault(f"{path}: {error.strerror or error}") from error
         return found[0], found[1]
-
-    def _build(self, files: _Files, *, legacy: bool) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        if legacy:
-            context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-            context.set_ciphers("DEFAULT:@SECLEVEL=0")
-        else:
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-        context.num_tickets = 1
-        context.sni_callback = _note_server_name
-        try:
-            with _as_file(files[0]) as certificate, _as_file(files[1]) as key:
-                context.load_cert_chain(certificate, key, password=_refuse_password)
-        except ssl.SSLError as error:
-            raise CertificateFault(f"{self.certificate} with {self.key}: {_words(error)}") from error
-        except OSError as error:
-            raise CertificateFault(f"{self.key}: {error.strerror or error}") from error
-        return context
 
 
 @contextlib.contextmanager
