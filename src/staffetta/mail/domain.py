@@ -68,6 +68,8 @@ def parse_domain(text: str) -> Domain:
     Raises DomainError. Names that end in a number, such as `1.2.3.4` or `0x7f000001`, are refused: they are
     unbracketed addresses.
     """
+    if len(text) > DOMAIN_OCTETS:  # before anything is converted: the time of that is quadratic
+        raise DomainError(f"domain longer than {DOMAIN_OCTETS} octets")
     if text.isascii():
         name = _lower(text)
     else:

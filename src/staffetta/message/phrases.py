@@ -14,8 +14,8 @@ from staffetta.mail.address import AddressError, Mailbox, parse_mailbox
 ENCODED_WORDS: Final = 200
 """How many encoded words of one text are decoded; what follows is left as it is."""
 
-MENTIONED_ADDRESSES: Final = 100
-"""How many addresses of one text are looked at."""
+MENTIONED_ADDRESSES: Final = 20
+"""How many addresses of one text are looked at; see `addresses.ADDRESSES` for what they cost."""
 
 _BETWEEN_WORDS = re.compile(r"(?<=\?=)[ \t]++(?==\?)")
 _ENCODED_WORD = re.compile(r"=\?([A-Za-z0-9_.:+*\-]{1,60})\?([QqBb])\?([!->@-~]*+)\?=")

@@ -8,7 +8,7 @@ This module refuses to know keys and signatures.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final
 
@@ -139,12 +139,34 @@ def _lines_at_end(tail: bytes) -> int:
 class BodyHash:
     """SHA-256 over the canonical body, or its first `limit` octets (`l=`)."""
 
-    __slots__ = ("_canon", "_hash", "limit", "octets")
+    __slots__ = ("_hashes",)
 
     def __init__(self, canon: Canon, limit: int | None = None) -> None:
+        self._hashes = BodyHashes(canon, (limit,))
+
+    @property
+    def octets(self) -> int:
+        """Of the canonical body so far; all of it after `finish`."""
+        return self._hashes.octets
+
+    def feed(self, data: bytes) -> None:
+        """The next octets of the body."""
+        self._hashes.feed(data)
+
+    def finish(self) -> bytes:
+        """The digest. To be called once."""
+        (digest,) = self._hashes.finish().values()
+        return digest
+
+
+class BodyHashes:
+    """The same for several limits. The canonical form, which costs more than all hashes, is made once."""
+
+    __slots__ = ("_canon", "_hashes", "octets")
+
+    def __init__(self, canon: Canon, limits: Iterable[int | None]) -> None:
         self._canon = BodyCanon(canon)
-        self._hash = hashlib.sha256()
-        self.limit = limit
+        self._hashes = {limit: hashlib.sha256() for limit in limits}
         self.octets = 0
         """Of the canonical body so far; all of it after `finish`."""
 
@@ -153,18 +175,19 @@ class BodyHash:
         for piece in self._canon.pieces(data):
             self._add(piece)
 
-    def finish(self) -> bytes:
-        """The digest. To be called once."""
+    def finish(self) -> dict[int | None, bytes]:
+        """The digests by their limits. To be called once."""
         self._add(self._canon.finish())
-        return self._hash.digest()
+        return {limit: known.digest() for limit, known in self._hashes.items()}
 
     def _add(self, piece: bytes) -> None:
-        if self.limit is not None:
-            room = max(self.limit - self.octets, 0)
-            self._hash.update(piece if len(piece) <= room else piece[:room])
-        else:
-            self._hash.update(piece)
-        self.octets += len(piece)
+        before = self.octets
+        self.octets = after = before + len(piece)
+        for limit, known in self._hashes.items():
+            if limit is None or after <= limit:
+                known.update(piece)
+            elif before < limit:
+                known.update(piece[: limit - before])
 
 
-__all__ = ["BLOCK_OCTETS", "BodyCanon", "BodyHash", "Canon", "canonical_field", "relaxed_field"]
+__all__ = ["BLOCK_OCTETS", "BodyCanon", "BodyHash", "BodyHashes", "Canon", "canonical_field", "relaxed_field"]

@@ -29,8 +29,8 @@ LEAST_BITS: Final = 1024
 MOST_BITS: Final = 8192
 """Longer RSA keys cost more than anybody gains; RFC 8301 asks for 4096."""
 
-EXPONENT_BITS: Final = 64
-"""Nobody has a public exponent that long, except to make verification slow."""
+EXPONENT_BITS: Final = 33
+"""65537 is usual, and some programs take none above 2**32. A longer one makes verification slow, and nothing better."""
 
 RECORDS_REMEMBERED: Final = 1024
 
