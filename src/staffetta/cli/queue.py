@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from staffetta.cli import exits
+from staffetta.cli.meaning import Meanings
 from staffetta.cli.options import config_option, json_option, load_or_exit
 from staffetta.cli.output import Stop, line, octets, on_terminal, print_json, raw, record, safe, say, span, table
 from staffetta.cli.storing import store_errors
@@ -117,7 +118,7 @@ def show(message_id: str, config: Path | None, whole: bool, as_json: bool) -> No
     if as_json:
         print_json(found)
     else:
-        _show(found, now)
+        _show(found, now, Meanings(loaded.config))
 
 
 @queue.command()
@@ -198,7 +199,7 @@ def _next(entry: QueueEntry, now: float) -> str:
     return f"in {span(wait)}" if wait > 0 else "now"
 
 
-def _show(found: QueueMessage, now: float) -> None:
+def _show(found: QueueMessage, now: float, meanings: Meanings) -> None:
     facts = (
         ("id", found.id),
         ("sender", found.sender or "<>"),
@@ -217,6 +218,8 @@ def _show(found: QueueMessage, now: float) -> None:
         line(f"{'':<11}   {_state(entry)}, {entry.attempts} tries, next {_next(entry, now)}, {safe(entry.destination)}")
         if entry.last_reply:
             line(f"{'':<11}   {safe(entry.last_reply)}")
+            for text in meanings.lines(entry.last_reply):
+                line(f"{'':<11}   {text}")
     line("")
     for field in found.header.split("\n"):
         if field.strip():

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from staffetta.cli.meaning import Meanings
 from staffetta.cli.output import octets, safe
 
 Event = dict[str, Any]
 
+_EXPLAINED: Final = frozenset({"defer", "bounce", "expire"})
+
 _FIRST: Final = ("event", "time", "session", "id")
 
 
-def timeline(events: Iterable[Event]) -> Iterator[str]:
-    """The lines; a day stands above its events. Every text of an event is escaped."""
+def timeline(events: Iterable[Event], meanings: Meanings | None = None) -> Iterator[str]:
+    """The lines; a day stands above its events. Every text of an event is escaped. `meanings` explain what peers said
+    when a recipient waits or fails."""
     day = ""
     subject = ""
     for event in events:
@@ -31,6 +35,9 @@ def timeline(events: Iterable[Event]) -> Iterator[str]:
         yield f"  {clock:<12}  {word:<13}  {words}".rstrip()
         for below in _below(event):
             yield f"{'':<31}{below}"
+        if meanings is not None and word in _EXPLAINED:
+            for below in meanings.lines(str(event.get("reply") or "")):
+                yield f"{'':<31}{below}"
 
 
 def _connect(event: Event) -> str:
@@ -90,6 +97,18 @@ def _order(event: Event) -> str:
     return _join(_text(event.get("recipient")), _with("by", event.get("by")), _text(event.get("reason")))
 
 
+def _junk(event: Event) -> str:
+    return _text(event.get("recipient"))
+
+
+def _forecast(event: Event) -> str:
+    return _join(
+        f"receivers will find spf {_text(event.get('spf'))}",
+        f"dkim {_text(event.get('dkim'))}",
+        f"dmarc {_text(event.get('dmarc'))} (policy {_text(event.get('policy'))})",
+    )
+
+
 def _notice(event: Event) -> str:
     return _join(_text(event.get("kind")), _with("about", event.get("for_id")), _text(event.get("recipient")))
 
@@ -116,6 +135,8 @@ _SENTENCES: Final[dict[str, Callable[[Event], str]]] = {
     "drop": _order,
     "retry": _order,
     "notice": _notice,
+    "junk": _junk,
+    "forecast": _forecast,
 }
 
 
@@ -127,7 +148,7 @@ def _below(event: Event) -> Iterator[str]:
     if (reply := _text(event.get("reply"))) and word != "deliver":
         yield f"reply: {reply}"
     rule = _text(event.get("rule"))
-    reason = _text(event.get("reason")) if word in {"refuse", "bounce", "expire"} else ""
+    reason = _text(event.get("reason")) if word in {"refuse", "bounce", "expire", "junk", "forecast"} else ""
     if rule or reason:
         yield f"because: {' - '.join(filter(None, (rule, reason)))}"
     checks = event.get("checks")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from staffetta.cli import exits
+from staffetta.cli.meaning import Meanings
 from staffetta.cli.options import config_option, json_option, load_or_exit
 from staffetta.cli.output import Stop, line, print_json, safe, say
 from staffetta.cli.storing import store_errors
@@ -40,7 +41,7 @@ def trace(names: tuple[str, ...], config: Path | None, as_json: bool) -> None:
         if as_json:
             print_json(versioned(event))
     if not as_json:
-        for text in timeline(events):
+        for text in timeline(events, Meanings(loaded.config)):
             line(text)
         if wanted is not None:
             name = str(events[-1].get("id") or events[-1].get("session") or "")
