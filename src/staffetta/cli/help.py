@@ -1,4 +1,4 @@
-"""`help`: what a configuration code means, without a network; with no code, all verbs."""
+"""`help`: what a code of `config check` or `check domain` means, without a network; with no code, all verbs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from staffetta.cli import exits
 from staffetta.cli.output import Stop, line
 from staffetta.config.codes import CODES
+from staffetta.policy.posture import codes as posture
 
 
 @click.command("help")
@@ -17,7 +18,12 @@ def help_(ctx: click.Context, code: str | None) -> None:
     if code is None:
         line(ctx.find_root().get_help())
         return
+    if code[:1] in {"D", "d"} and code.upper() in posture.CODES:
+        line(f"{code.upper()}  {posture.CODES[code.upper()]}")
+        return
     found = CODES.get(code.upper())
     if found is None:
-        raise Stop(f"there is no code {code}; codes stand in what config check prints", exits.NOTHING_MATCHED)
+        raise Stop(
+            f"there is no code {code}; codes stand in what config check and check domain print", exits.NOTHING_MATCHED
+        )
     line(f"{code.upper()}  {found.level.value}: {found.title}\n\n{found.explanation}")

@@ -14,7 +14,7 @@ from staffetta.policy.posture.findings import Finding, Level, shown
 
 
 def judge_hosts(facts: DomainFacts) -> Iterator[Finding]:
-    """D002 and D101 to D116."""
+    """D002 and D101 to D108, D112."""
     domain, mx = facts.domain, facts.mx
     where, evidence = f"{domain} MX", ", ".join(mx.records) or "none"
     if mx.failure:
@@ -75,7 +75,7 @@ def _host(facts: DomainFacts, host: HostFacts) -> Iterator[Finding]:
 
 
 def judge_addresses(facts: DomainFacts) -> Iterator[Finding]:
-    """D110 to D113 and D601 to D602: each address once, whatever hosts share it."""
+    """D110, D111, D113, D601 and D602: each address once, whatever hosts share it."""
     sends = _senders(facts)
     known: dict[str, tuple[HostFacts, AddressFacts]] = {}
     for host in facts.mx.hosts:

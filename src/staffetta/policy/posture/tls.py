@@ -46,7 +46,7 @@ def all_dane(facts: DomainFacts) -> bool:
 
 
 def judge_tls(facts: DomainFacts) -> Iterator[Finding]:
-    """D501 to D526."""
+    """D501 to D525."""
     if not facts.mx.hosts:
         return
     yield from _sts(facts)
