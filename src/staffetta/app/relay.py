@@ -22,6 +22,7 @@ from staffetta.app.open_doors import OpenDoor, Opening
 from staffetta.app.pickup_folder import prepare
 from staffetta.app.pickup_start import watch_drop
 from staffetta.app.privileges import DEFAULT_USER, account_for, become, private_directory
+from staffetta.app.sessions import ask_to_leave, finish, sessions_end, watch_clock
 from staffetta.app.wiring import Parts, Stores, World, certificate_of, live_world, log_settings
 from staffetta.config.schema import Config
 from staffetta.net.activation import Doorway, take_over
@@ -37,9 +38,6 @@ from staffetta.spool.sqlite import SqliteSpool
 if TYPE_CHECKING:
     from staffetta.app.console_port import ConsolePort
 
-CLOCK_SECONDS: Final = 1.0
-"""How often the deadlines of all sessions are looked at."""
-
 JOURNAL_SECONDS: Final = 60.0
 """How often old rows of the journal are removed, JOURNAL_ROWS at most."""
 
@@ -47,9 +45,6 @@ JOURNAL_HURRY_SECONDS: Final = 1.0
 """The same while more are left than that, or a busy relay would write more than it forgets."""
 
 JOURNAL_ROWS: Final = 5000
-DRAIN_SECONDS: Final = 25.0
-"""How long sessions may take to reach a command boundary when the relay stops."""
-
 _AS_ROOT: Final = (
     f"there is no account {DEFAULT_USER!r} to become, so a mistake in this program would be root's; make that account,"
     " or name another as user"
@@ -100,7 +95,7 @@ class Relay:
             undo.pop_all()
         self.started_at = time.time()
         self._tasks = [
-            asyncio.create_task(self._watch_clock(), name="clock"),
+            asyncio.create_task(watch_clock(self.parts.house), name="clock"),
             asyncio.create_task(self._forget_journal(), name="journal"),
             asyncio.create_task(care_for_keys(self), name="keys"),
         ]
@@ -172,35 +167,9 @@ class Relay:
         for task in self._tasks:
             task.cancel()
         house = self.parts.house
-        for session in list(house.sessions):
-            session.stop()
-        await asyncio.gather(self.parts.dispatcher.stop(), self._sessions_end())
-        if house.forecaster is not None:
-            await house.forecaster.close()
-        await house.refusals.close()
-        if house.tasks:
-            await asyncio.wait(house.tasks, timeout=5)
-
-    async def _sessions_end(self) -> None:
-        sessions = self.parts.house.sessions
-        end = time.monotonic() + DRAIN_SECONDS
-        while sessions and time.monotonic() < end:  # noqa: ASYNC110 - a set has no event
-            await asyncio.sleep(0.05)
-        for session in list(sessions):
-            session.stream.abort()
-        while sessions and time.monotonic() < end + 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-    async def _watch_clock(self) -> None:
-        house = self.parts.house
-        while True:
-            await asyncio.sleep(CLOCK_SECONDS)
-            now = house.monotonic()
-            for session in list(house.sessions):
-                try:
-                    session.look_at_clock(now)
-                except Exception as error:  # one session's bug must not take the deadlines of all others away
-                    house.report(error)
+        ask_to_leave(house)
+        await asyncio.gather(self.parts.dispatcher.stop(), sessions_end(house))
+        await finish(house)
 
     async def _forget_journal(self) -> None:
         pause = JOURNAL_SECONDS

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from staffetta.accounts.directory import Directory
-from staffetta.accounts.login import Logins
+from staffetta.accounts.login import HASHING_THREADS, Logins
 from staffetta.accounts.store import AccountStore
 from staffetta.app.couriers import Couriers
 from staffetta.app.directory import build_directory
@@ -37,6 +37,7 @@ from staffetta.dns.live import LiveResolver, ResolverSettings
 from staffetta.dns.mx import OwnIdentity
 from staffetta.dns.resolver import Resolver
 from staffetta.intake.door import House
+from staffetta.intake.handover import HandOver, hand_over
 from staffetta.intake.refusals import RefusalJournal
 from staffetta.intake.signing import SigningRoom
 from staffetta.mail.address import NULL_PATH, Mailbox
@@ -95,6 +96,18 @@ class Stores(msgspec.Struct, frozen=True):
     accounts: AccountStore
 
 
+class Common(msgspec.Struct, frozen=True):
+    """What the sessions of a relay have in common, also with those in other processes of it. No reload makes it anew.
+
+    `hashing_threads`: passwords that are hashed at the same time."""
+
+    alarms: Alarms
+    connections: Connections
+    login_failures: LoginFailures
+    hand_over: HandOver = hand_over
+    hashing_threads: int = HASHING_THREADS
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What is made anew from each configuration. Making it may fail; putting it in force (`Parts.adopt`) cannot."""
 
@@ -111,12 +124,20 @@ class Parts:
     """The parts of one relay: what lives as long as it does, and what a reload makes anew."""
 
     def __init__(
-        self, config: Config, world: World, stores: Stores, emit: Callable[[Event], None], connections: int
+        self,
+        config: Config,
+        world: World,
+        stores: Stores,
+        emit: Callable[[Event], None],
+        connections: int,
+        *,
+        common: Common | None = None,
     ) -> None:
         self.stores = stores
         self.emit = emit
+        self.common = common or _alone(config, world, connections)
         self.identities = IdentitySource(world.random_bytes)
-        self.alarms = Alarms(world.clock)
+        self.alarms = self.common.alarms
         self._families = Families()
         plan = self.plan(config, world, connections)
         self.world, self.roads, self.directory = world, plan.roads, plan.directory
@@ -162,18 +183,17 @@ class Parts:
 
     def _house(self, plan: Plan, before: House | None = None) -> House:
         """What sessions use; of the house `before` a reload what lives on is taken over."""
-        config, world, stores = plan.config, plan.world, self.stores
-        limits = config.limits
+        config, world, stores, common = plan.config, plan.world, self.stores, self.common
         return House(
             spool=stores.spool,
             directory=plan.directory,
-            logins=before.logins if before else Logins(stores.accounts),
+            logins=before.logins if before else Logins(stores.accounts, threads=common.hashing_threads),
             destination=plan.roads.destination,
             outlet=before.outlet if before else self.dispatcher,
             identities=self.identities,
             refusals=before.refusals if before else RefusalJournal(stores.spool),
-            connections=before.connections if before else Connections(plan.connections, limits.connections_per_client),
-            login_failures=before.login_failures if before else LoginFailures(LoginLimits(limits.login_failures)),
+            connections=common.connections,
+            login_failures=common.login_failures,
             emit=self.emit,
             report=_report,
             clock=world.clock,
@@ -185,6 +205,7 @@ class Parts:
             tasks=before.tasks if before else set(),
             examining=examining_room(config, world, self.alarms, before.examining if before else None),
             signing=SigningRoom(plan.signers, self._threads, asyncio.get_running_loop()) if plan.signers.any else None,
+            hand_over=common.hand_over,
             forecaster=self._forecasts(plan),
             probes=before.probes if before else None,
             masks=before.masks if before else None,
@@ -235,6 +256,16 @@ class Parts:
             session_settings(config, contexts),
             forwarder.sender,
         )
+
+
+def _alone(config: Config, world: World, connections: int) -> Common:
+    """What sessions have in common where all of them are in this process."""
+    limits = config.limits
+    return Common(
+        Alarms(world.clock),
+        Connections(connections, limits.connections_per_client),
+        LoginFailures(LoginLimits(limits.login_failures)),
+    )
 
 
 def session_settings(config: Config, contexts: ClientContexts) -> Callable[[Road, TlsLevel, str], SessionSettings]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -13,7 +13,7 @@ from staffetta.accounts.directory import Directory
 from staffetta.accounts.login import Logins
 from staffetta.intake.examination import ExaminingRoom
 from staffetta.intake.forecasts import Forecaster
-from staffetta.intake.handover import Arrived, hand_over
+from staffetta.intake.handover import HandOver, hand_over
 from staffetta.intake.probes import Probes
 from staffetta.intake.refusals import RefusalJournal
 from staffetta.intake.signing import SigningRoom
@@ -106,7 +106,7 @@ class House(msgspec.Struct):
     tasks: set[asyncio.Task[None]]
     signing: SigningRoom | None = None
     examining: ExaminingRoom | None = None
-    hand_over: Callable[[House, Arrived], Awaitable[None]] = hand_over
+    hand_over: HandOver = hand_over
     forecaster: Forecaster | None = None
     probes: Probes | None = None
     masks: Masks | None = None

@@ -5,6 +5,7 @@ RFC 5321 section 6.1: the server that said 250 is responsible, so nothing is sai
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -27,6 +28,9 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
     head: bytes
     draft: Draft
     event: Accept
+
+
+HandOver = Callable[["House", Arrived], Awaitable[None]]
 
 
 async def hand_over(house: House, arrived: Arrived) -> None:

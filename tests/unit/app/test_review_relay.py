@@ -156,7 +156,7 @@ def test_one_session_that_fails_takes_no_deadline_from_the_others(
         def stop(self) -> None:
             return
 
-    monkeypatch.setattr("staffetta.app.relay.CLOCK_SECONDS", 0.01)
+    monkeypatch.setattr("staffetta.app.sessions.CLOCK_SECONDS", 0.01)
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
