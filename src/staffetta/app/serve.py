@@ -13,6 +13,7 @@ from staffetta.app.control_socket import ControlSocket, ControlSocketError
 from staffetta.app.privileges import PrivilegeError
 from staffetta.app.relay import Relay
 from staffetta.app.reload import Reloads
+from staffetta.app.sentinel import Sentinel
 from staffetta.app.standing import Standing
 from staffetta.config.load import Loaded, Problems, load
 from staffetta.net.listener import BindFailed
@@ -46,9 +47,12 @@ def serve(loaded: Loaded, file: Path | None = None) -> int:
             sys.stderr.write(f"staffetta: cannot start: {error}\n")
             return NOT_ALLOWED if _not_allowed(error) else CANNOT_START
         reloads = Reloads(relay, read, notify)
-        await _open_control(relay, Standing(relay, reloads, path))
+        sentinel = Sentinel(relay)
+        reloads.followers.append(sentinel.reloaded)
+        await _open_control(relay, Standing(relay, reloads, path), sentinel)
         await console.open(reloads)
-        relay.closing += (console.drain, reloads.close)
+        relay.closing += (console.drain, reloads.close, sentinel.close)
+        sentinel.begin()
         signals.on_reload = reloads.ask
         notify.ready(f"Serving as {loaded.config.hostname}: {', '.join(relay.addresses()) or 'no doors'}")
         notify.keep_alive(asyncio.get_running_loop())
@@ -67,10 +71,11 @@ def serve(loaded: Loaded, file: Path | None = None) -> int:
     return run(main)
 
 
-async def _open_control(relay: Relay, standing: Standing) -> None:
+async def _open_control(relay: Relay, standing: Standing, sentinel: Sentinel) -> None:
     """Mail flows without it, so a relay whose socket cannot be made runs, and says so."""
     control = ControlSocket(relay.config.data_dir, relay.parts.house.report)
     standing.register(control)
+    sentinel.register(control)
     try:
         await control.open()
     except ControlSocketError as error:

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @json_option
-def relay(config: Path | None, as_json: bool) -> None:
+@click.option("--live", is_flag=True, help="Let the running relay ask at its own doors, over real connections.")
+def relay(config: Path | None, as_json: bool, live: bool) -> None:
     """Could strangers send through us? Every known shape of asking, at every door, judged by what would be taken.
 
-    The doors answer in memory: nothing is sent, and no running relay is asked. Exit status 0: nothing would be
-    accepted for anybody outside; 1: something would.
+    The doors answer in memory: nothing is sent, and no running relay is asked, unless --live. Exit status 0: nothing
+    would be accepted for anybody outside; 1: something would; 4 with --live: no relay runs.
     """
+    if live:
+        from staffetta.cli import check_live  # noqa: PLC0415 - asks the relay, needs no configuration that is right
+
+        check_live.live(config, as_json=as_json)
+        return
     loaded = load_or_exit(config, files=False)
     file = find_file(config)
     assert file is not None  # noqa: S101 - or there would be nothing loaded

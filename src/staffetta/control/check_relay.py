@@ -88,7 +88,7 @@ Progress = Callable[[int, int], None]
 async def check_relay(config: Config, dry: DryRun, places: Places, progress: Progress) -> RelayReport:
     """Try everything at every door."""
     begun = time.monotonic()
-    trials = [trial for names in _names(config) for trial in shaped(names)]
+    trials = [trial for names in names_asked(config) for trial in shaped(names)]
     plans = [(door, _plan(config, door, trials)) for door in dry.doors]
     total = sum(len(some) for _, plan in plans for _, some in plan)
     checking = _Checking(config, dry, places)
@@ -120,7 +120,7 @@ class _Checking:
         self._config = config
         self._dry = dry
         self._places = places
-        self._named = _named_targets(config)
+        self._named = named_targets(config)
         self.failures: list[Failure] = []
 
     async def at(self, door: DryDoor, client: str, trials: Sequence[Trial]) -> AsyncIterator[bool]:
@@ -152,7 +152,7 @@ class _Checking:
         """What was committed, and whether any of it is for somebody outside whom the file does not name."""
         dry = self._dry
         taken = [recipient for new in dry.spool.accepted for recipient in new.recipients]
-        outside = [one.address for one in taken if not _stays(one.destination) and one.address not in self._named]
+        outside = [one.address for one in taken if not stays_here(one.destination) and one.address not in self._named]
         rules = [event.rule for event in dry.events if isinstance(event, Accept)]
         dry.spool.forget()
         dry.events.clear()
@@ -170,7 +170,7 @@ class _Checking:
         )
 
 
-def _stays(destination: str) -> bool:
+def stays_here(destination: str) -> bool:
     """True for a destination of ours: the keys of policy/route."""
     return destination.startswith(("local:", "held:"))
 
@@ -205,7 +205,7 @@ async def _play(dialogue: Dialogue, trial: Trial, heard: list[Said]) -> None:
     await dialogue.say("RSET")
 
 
-def _names(config: Config) -> Iterator[Names]:
+def names_asked(config: Config) -> Iterator[Names]:
     """One set of names for each kind of local domain: those whose recipients are known, and those that take all."""
     ours = {str(domain.domain) for domain in config.domains}
     outside = next((name for name in OUTSIDE if name not in ours), OUTSIDE[-1])
@@ -228,12 +228,12 @@ def _plan(config: Config, door: DryDoor, trials: list[Trial]) -> list[tuple[str,
     few = [trial for trial in trials if trial.plain]
     plan = [(client, few if place else trials) for place, client in enumerate(dict.fromkeys(clients))]
     proxies = door.settings.proxies
-    headers = [trial for name in _names(config) for trial in proxied(name)]
+    headers = [trial for name in names_asked(config) for trial in proxied(name)]
     plan += [(one, headers) for one in clients[:2] if proxies is None or not proxies.contains(one)]
     return plan
 
 
-def _named_targets(config: Config) -> frozenset[Mailbox]:
+def named_targets(config: Config) -> frozenset[Mailbox]:
     """Outside addresses that the file itself sends mail to: mail for them is wanted."""
     found = {target for domain in config.domains for _, targets in domain.aliases for target in targets}
     return frozenset({one for one in (*found, config.postmaster) if isinstance(one, Mailbox)})
