@@ -13,6 +13,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+LARGEST_HEAD_OCTETS: Final = 16 * 1024
+"""Octets of request line and header fields."""
+
 LONGEST_TARGET_OCTETS: Final = 2048
 """Octets of a path with its query."""
 
@@ -75,8 +78,8 @@ def judge(method: bytes, target: bytes, fields: Fields) -> Head | Response:
         return sentence(405, "only GET, HEAD and POST exist here", ("Allow", "GET, HEAD, POST"))
     if len(target) > LONGEST_TARGET_OCTETS:
         return sentence(414, "the path is too long")
-    if len(fields) > MOST_FIELDS:
-        return sentence(431, "too many header fields")
+    if len(fields) > MOST_FIELDS or sum([len(name) + len(value) for name, value in fields]) > LARGEST_HEAD_OCTETS:
+        return sentence(431, "too many header fields, or too large ones")
     if not target.startswith(b"/") or not target.isascii():
         return sentence(400, "a path is needed")
     host = _host(fields)

@@ -26,8 +26,8 @@ _BY_STAGE: Final = {
     ),
     "data": (
         "syntax sequence bare_line_ending nul line_too_long too_big header_too_big too_many_hops delivered_to"
-        " header_unclear header_not_owned blocklist dmarc_reject dmarc_unknown spf_fail spf_unknown dkim_none"
-        " dkim_unknown signing storage"
+        " header_unclear header_not_owned header_begins_with_space blocklist dmarc_reject dmarc_unknown"
+        " spf_fail spf_unknown dkim_none dkim_unknown signing storage"
     ),
     "bdat": "syntax sequence bdat_syntax message_size",
     "rset": "syntax",

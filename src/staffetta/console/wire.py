@@ -17,11 +17,8 @@ from typing import Final
 
 import h11
 
-from staffetta.console.request import Request, Response, judge, sentence
+from staffetta.console.request import LARGEST_HEAD_OCTETS, Request, Response, judge, sentence
 from staffetta.net.contract import Stream, StreamHandler, TlsFacts
-
-LARGEST_HEAD_OCTETS: Final = 16 * 1024
-"""Octets of request line and header fields."""
 
 MOST_CONNECTIONS: Final = 64
 """Connections at a time: people, a monitoring system, a proxy."""
@@ -44,6 +41,7 @@ _ALWAYS: Final = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
 )
+_VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -137,6 +135,8 @@ class Connection:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 judged = judge(event.method, event.target, list(event.headers))
+                if event.http_version not in _VERSIONS:
+                    judged = sentence(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
                 if isinstance(judged, Response):
                     self._send(judged)
                     return
