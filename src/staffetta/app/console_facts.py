@@ -1,6 +1,6 @@
 """What the console's port tells of a running relay: gathered from memory, from store and disk in a thread.
 
-Counting the queue looks at every recipient, so its answer is kept for some seconds, longer where it took long, and
+Counting the queue looks at every recipient, so its answer is kept for a while, longer where it took long, and
 nobody starts a second count while one runs: who asks often cannot make the relay work more.
 """
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from staffetta.app.relay import Relay
     from staffetta.app.reload import Reloads
 
-STORE_SECONDS: Final = 5.0
-"""How long a count of the queue is told again."""
+STORE_SECONDS: Final = 1.0
+"""How long a count of the queue is told again, at least."""
 
 STORE_SHARE: Final = 20
 """A count is told again for so many times the time that it took: at most this share of one core goes into counting."""
