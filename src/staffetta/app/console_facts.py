@@ -40,6 +40,9 @@ PROBE_SECONDS: Final = 1.0
 STORE_PATIENCE_SECONDS: Final = 3.0
 """How long the store may take to say that it could take a message."""
 
+COUNT_PATIENCE_SECONDS: Final = 5.0
+"""How long a page waits for a count of the queue; then it tells the one before."""
+
 LAG_SECONDS: Final = 1.0
 """How often the event loop's lateness is looked at."""
 
@@ -50,30 +53,60 @@ Value = TypeVar("Value")
 
 
 class Kept(Generic[Value]):
-    """An answer that is told again for a while; one asker at a time asks anew."""
+    """An answer that is told again for a while, at least `seconds`. Only one question is asked at a time, and who has
+    waited `patience` seconds for it gets `late`, or the answer of before where `late` is None.
+    """
 
-    def __init__(self, ask: Callable[[], Awaitable[Value]], seconds: float) -> None:
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[Value]],
+        seconds: float,
+        patience: float,
+        late: Value | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ask = ask
         self._seconds = seconds
-        self._turn = asyncio.Lock()
-        self._value: Value
+        self._patience = patience
+        self._late = late
+        self._clock = clock
+        self._value: Value | None = None
         self._until = -1.0
+        self._task: asyncio.Task[None] | None = None
 
-    async def get(self) -> Value:
-        """The answer."""
-        async with self._turn:
-            began = time.monotonic()
-            if began >= self._until:
-                self._value = await self._ask()
-                now = time.monotonic()
-                self._until = now + max(self._seconds, STORE_SHARE * (now - began))
-            return self._value
+    async def get(self) -> Value | None:
+        """The answer; None when there has never been one."""
+        if self._task is None and self._clock() >= self._until:
+            self._task = asyncio.create_task(self._renew())
+        if self._task is not None:
+            try:
+                async with asyncio.timeout(self._patience):
+                    await asyncio.shield(self._task)
+            except TimeoutError:
+                return self._value if self._late is None else self._late
+        return self._value
+
+    async def close(self) -> None:
+        """Ask no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        began = self._clock()
+        try:
+            self._value = await self._ask()
+        finally:
+            now = self._clock()
+            self._until = now + max(self._seconds, STORE_SHARE * (now - began))
+            self._task = None
 
 
 class Lag:
     """How late the event loop is, from a look every second."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._seen: list[float] = []
 
     @property
@@ -84,9 +117,9 @@ class Lag:
     async def watch(self) -> None:
         """Until cancelled."""
         while True:
-            wanted = time.monotonic() + LAG_SECONDS  # the loop's own clock has milliseconds only
+            wanted = self._clock() + LAG_SECONDS  # the loop's own clock has milliseconds only
             await asyncio.sleep(LAG_SECONDS)
-            self._seen.append(max(0.0, time.monotonic() - wanted))
+            self._seen.append(max(0.0, self._clock() - wanted))
             del self._seen[:-LAG_WINDOW]
 
 
@@ -98,10 +131,15 @@ class ConsoleFacts:
         self.lag = Lag()
         self._relay = relay
         self._reloads = reloads
-        self._store = Kept(self._ask_store, STORE_SECONDS)
-        self._fault = Kept(self._probe, PROBE_SECONDS)
+        self._store = Kept(self._ask_store, STORE_SECONDS, COUNT_PATIENCE_SECONDS)
+        self._fault = Kept(self._probe, PROBE_SECONDS, STORE_PATIENCE_SECONDS, "it does not answer")
         self._certificate: tuple[bytes, dict[str, float]] = (b"", {})
         self._loaded_at = relay.started_at
+
+    async def close(self) -> None:
+        """Nobody will ask any more."""
+        await self._store.close()
+        await self._fault.close()
 
     def reloaded(self) -> None:
         """Another configuration is in force."""
@@ -111,7 +149,7 @@ class ConsoleFacts:
         """May the relay be sent clients? The store of one that drains is left alone: it is about to close."""
         relay = self._relay
         wanted = sum(len(listen.bind) for listen in relay.config.listeners)
-        fault = "" if self.draining else await self._fault.get()
+        fault = "" if self.draining else await self._fault.get() or ""
         return Readiness(self.draining, wanted, 0 if self.draining else len(relay.doors), fault)
 
     async def metrics(self) -> bytes:
@@ -124,7 +162,7 @@ class ConsoleFacts:
         room = parts.house.examining
         sessions: dict[str, int] = {}
         for door in relay.doors:
-            sessions[door.name] = sessions.get(door.name, 0) + len(door.sessions)
+            sessions[door.name] = sessions.get(door.name, 0) + door.clients
         return Facts(
             __version__,
             platform.python_version(),
@@ -176,10 +214,7 @@ class ConsoleFacts:
     async def _probe(self) -> str:
         """Why the store could not take a message now; empty when it could."""
         try:
-            async with asyncio.timeout(STORE_PATIENCE_SECONDS):
-                await self._relay.spool.probe()
-        except TimeoutError:
-            return "it does not answer"
+            await self._relay.spool.probe()
         except SpoolUnavailable as error:
             return "there is too little space on its disk" if error.full else "it cannot be written"
         return ""

@@ -102,6 +102,7 @@ class ConsolePort:
             self._listener.stop()
         if self._reception is not None:
             self._reception.close()
+            await self._facts.close()
         _close(self._sockets)
 
     def _accept(self, stream: TcpStream) -> StreamHandler | None:
