@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from good_domain import ADDRESS, KEYS, POLICY, SHORT_KEY, domain, facts_of
 
+from staffetta.control.check_domain_gather import OurKey
 from staffetta.dns.resolver import Unavailable
-from staffetta.policy.posture.facts import PolicyFile
+from staffetta.policy.posture.facts import PolicyFile, TlsaFacts
 from staffetta.policy.posture.findings import Level, Opinion
 from staffetta.policy.posture.judge import judge
 from staffetta.tlspolicy.mta_sts import FILE_OCTETS
@@ -119,16 +121,16 @@ ROWS: list[Row] = [
     ("two keys under one selector", key(KEYS[2048], KEYS[1024]), "no yes partly", "D310"),
     ("only Ed25519", key(KEYS[25519]), "no yes yes", ""),
     # Where mail goes
-    ("no MX, no address", {SPF: {"TXT": [f"v=spf1 ip4:{ADDRESS} -all"]}}, "no no yes", "D101"),
+    ("no MX, no address", {SPF: {"TXT": [f"v=spf1 ip4:{ADDRESS} -all"]}}, "no no partly", "D101"),
     ("the domain does not exist", dict.fromkeys(NOTHING) | {
         "_dmarc.example": {"TXT": ["v=DMARC1; p=reject; psd=y; rua=mailto:x@example"]}}, "no no no", "D002"),
     ("an invented name below it", dict.fromkeys(NOTHING) | {
         "_dmarc.example": {"TXT": ["v=DMARC1; p=reject; np=none; psd=y; rua=mailto:x@example"]}},
      "yes no no", "D002 D403"),
-    ("null MX", mx("0 ."), "no no yes", ""),
+    ("null MX", mx("0 ."), "no no partly", ""),
     ("null MX beside another", mx("0 .", "10 mx.good.example"), "no yes yes", "D107"),
     ("implicit MX", {SPF: {"A": [ADDRESS], "TXT": [f"v=spf1 ip4:{ADDRESS} -all"]}}, "no partly yes", "D505"),
-    ("an address as MX", mx("10 11.22.33.44"), "no no yes", "D108"),
+    ("an address as MX", mx("10 11.22.33.44"), "no no partly", "D108"),
     ("the MX host has no address", {MX: {}}, "no no yes", "D104"),
     ("one of two has no address", mx("10 mx.good.example", "20 gone.good.example"), "no partly yes", "D104 D505"),
     ("the MX host is an alias", {MX: {"CNAME": ["real.good.example"]}, "real.good.example": {"A": [ADDRESS]}},
@@ -231,6 +233,10 @@ def test_the_attack_of_2022_is_named_with_its_provider() -> None:
         ("v=DMARC1; p=none; rua=mailto:a@good.example", "v=DMARC1; p=reject; rua=mailto:a@good.example"),
         ("v=DMARC1; p=quarantine; aspf=s", "v=DMARC1; p=reject; aspf=s"),
         ("v=DMARC1; p=reject; sp=none; adkim=s", "v=DMARC1; p=reject; adkim=s"),
+        (
+            "v=DMARC1; p=reject; sp=refuse; rua=mailto:a@b.good.example",
+            "v=DMARC1; p=reject; rua=mailto:a@b.good.example",
+        ),
         ("v=DMARC1; p=rejct; rua=mailto:a@good.example", "v=DMARC1; p=none; rua=mailto:a@good.example"),
     ],
 )
@@ -247,3 +253,55 @@ def test_text_from_outside_is_escaped() -> None:
     for finding in posture.findings:
         assert (finding.evidence + finding.text + finding.advice + finding.publish).isprintable(), finding
     assert any("\\x1b[31m\\u202e" in finding.evidence for finding in posture.findings)
+
+
+def test_names_below_belong_to_the_organization() -> None:
+    own = {"news.good.example": {"MX": ["0 ."]}, "_dmarc.news.good.example": {"TXT": ["v=DMARC1; p=reject"]}}
+    for record, word in {"v=DMARC1; p=none; sp=none": "partly", "v=DMARC1; p=reject": "no"}.items():
+        posture = judge(facts_of(domain(own | dmarc(record)), domain="news.good.example"))
+        assert posture.spoofable.opinion == word, record
+
+
+def test_dane_counts_only_where_the_resolver_vouches_for_it() -> None:
+    table = domain({"_mta-sts.good.example": None, "_25._tcp.mx.good.example": {"TLSA": ["3 1 1 " + "ab" * 32]}})
+    facts = facts_of(table, authenticated=True)
+    assert "D520" in {finding.code for finding in judge(facts).findings}
+    (host,) = facts.mx.hosts
+    doubtful = msgspec.structs.replace(host, tlsa=msgspec.structs.replace(host.tlsa, authenticated=False))
+    posture = judge(msgspec.structs.replace(facts, mx=msgspec.structs.replace(facts.mx, hosts=(doubtful,))))
+    assert posture.reachable.opinion is Opinion.PARTLY
+    assert "D521" in {finding.code for finding in posture.findings}
+    bare = msgspec.structs.replace(host, host="mx2.good.example", tlsa=TlsaFacts("_25._tcp.mx2.good.example"))
+    posture = judge(msgspec.structs.replace(facts, mx=msgspec.structs.replace(facts.mx, hosts=(host, bare))))
+    assert posture.reachable.opinion is Opinion.PARTLY
+    assert "D524" in {finding.code for finding in posture.findings}
+
+
+@pytest.mark.parametrize(
+    ("published", "signs", "codes", "word"),
+    [
+        ((KEYS[2048],), True, "D216 D300 D400", "yes"),
+        ((KEYS[25519],), True, "D302 D309", "no"),
+        ((), True, "D302", "no"),
+        (("v=DKIM1; p=",), True, "D302", "no"),
+        ((KEYS[2048] + "; t=y",), True, "D306", "yes"),
+        ((KEYS[2048], KEYS[1024]), True, "D302", "no"),
+        ((), False, "D311", "partly"),
+        ((KEYS[2048],), False, "D216 D300 D400", "yes"),
+    ],
+)
+def test_keys_of_this_relay(published: tuple[str, ...], signs: bool, codes: str, word: str) -> None:
+    table = domain({"s1._domainkey.good.example": {"TXT": list(published)} if published else None})
+    facts = facts_of(table, keys=(OurKey("s1", KEYS[2048], signs),), local=True)
+    posture = judge(facts)
+    found = {finding.code: finding for finding in posture.findings}
+    assert set(codes.split(" ")) <= set(found)
+    assert not {"D302", "D306", "D309", "D311"} & set(found) - set(codes.split(" "))
+    assert posture.bulk.opinion == word
+    for code in {"D302", "D306", "D311"} & set(found):
+        assert found[code].publish.startswith('s1._domainkey.good.example. IN TXT "v=DKIM1; k=rsa; p=')
+
+
+def test_keys_that_cannot_be_read_are_told() -> None:
+    posture = judge(facts_of(domain(), keys_problem="/keys cannot be used: Permission denied"))
+    assert "D312" in {finding.code for finding in posture.findings}

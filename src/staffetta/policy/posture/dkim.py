@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from staffetta.mailauth.dkim.record import Algorithm, KeyFault, KeyRecord, read_record
+from staffetta.mailauth.dkim.record import LEAST_BITS, Algorithm, KeyFault, KeyRecord, read_record
 from staffetta.policy.posture.facts import DomainFacts, Origin, SelectorFacts
 from staffetta.policy.posture.findings import Finding, Level, quoted, shown, txt_line
 from staffetta.policy.posture.spf import sends_nothing
@@ -25,7 +25,7 @@ def good_keys(facts: DomainFacts) -> tuple[KeyRecord, ...]:
 def weak_selectors(facts: DomainFacts) -> tuple[str, ...]:
     """Selectors of RSA keys so short that somebody else may have calculated the private one."""
     found = [(one.selector, _key(one)) for one in facts.selectors]
-    return tuple([selector for selector, key in found if isinstance(key, KeyFault) and 0 < key.bits < GOOD_BITS])
+    return tuple([selector for selector, key in found if isinstance(key, KeyFault) and 0 < key.bits < LEAST_BITS])
 
 
 def own_missing(facts: DomainFacts) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def _strength(facts: DomainFacts, one: SelectorFacts, where: str) -> Iterator[Fi
         if key.problem == "the key is revoked":
             text = f"selector {shown(one.selector)} is revoked (p= is empty)"
             yield Finding("D305", Level.NOTE, where, evidence, "Nothing, when that is meant.", text)
-        elif 0 < key.bits < GOOD_BITS:
+        elif 0 < key.bits < LEAST_BITS:
             text = f"an RSA key of {key.bits} bits: receivers ignore it, and others can calculate its private key"
             yield Finding("D303", Level.FAULT, where, evidence, new, text)
         else:

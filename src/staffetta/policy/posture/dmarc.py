@@ -95,7 +95,7 @@ def judge_dmarc(facts: DomainFacts) -> Iterator[Finding]:
         wrong = " and ".join(f"{tag}=" for tag in found.record.bad_policy) or "p="
         means = "counts as p=none" if found.record.reports else "counts for nothing"
         text = f"the record has no valid {wrong}, so it {means} (RFC 9989 section 4.10.1)"
-        line = _line(found, msgspec.structs.replace(found.record, policy=DmarcPolicy.NONE))
+        line = _line(found, msgspec.structs.replace(found.record, policy=found.record.policy or DmarcPolicy.NONE))
         yield Finding("D408", Level.FAULT, where, evidence, f"Write none, quarantine or reject: {line}", text, line)
     yield from _strength(facts, found, where, evidence)
     yield from _tags(facts, found, where, evidence)

@@ -98,6 +98,8 @@ def bulk(facts: DomainFacts, findings: tuple[Finding, ...]) -> Verdict:
     doubts = [] if good_keys(facts) else ["no DKIM key was found, and they want SPF and DKIM both"]
     if spf.everything:
         doubts.append("SPF passes everybody, which proves nothing")
+    if not facts.mx.hosts and not facts.mx.failure:
+        doubts.append("nobody can answer its mail, and many receivers refuse such senders")
     codes = {finding.code for finding in findings if finding.level is not Level.NOTE}
     if codes & {"D110", "D111"}:
         doubts.append("an address that sends has no reverse name that leads back to it")
