@@ -13,6 +13,7 @@ from staffetta.cli.options import config_option
 VERBS: Final = {
     "route": ("staffetta.cli.explain_route", "Where mail for an address goes, and what decides it."),
     "session": ("staffetta.cli.explain_session", "What a client would be answered, and by which rule."),
+    "headers": ("staffetta.cli.explain_headers", "Where a message came from, and what of its header is proven."),
     "reply": ("staffetta.cli.explain_reply", "What a server's reply means, and who has to act."),
 }
 
