@@ -14,12 +14,14 @@ from weakref import WeakSet
 
 import msgspec
 
-from staffetta.config.schema import Listen
+from staffetta.app.doors import doors_of
+from staffetta.config.schema import Config, Listen
 from staffetta.intake.door import DoorSettings, House
 from staffetta.intake.session import Session
 from staffetta.net.endpoint import Bind
 from staffetta.net.listener import BACKLOG, BindFailed, Listener
 from staffetta.net.stream import TcpStream
+from staffetta.net.tls import HeldCertificate
 
 BindTo = Callable[[Bind], list[socket.socket]]
 
@@ -32,11 +34,25 @@ class Opening(msgspec.Struct, frozen=True):
     settings: DoorSettings
 
 
+def openings_of(config: Config, certificate: HeldCertificate | None) -> list[Opening]:
+    """The doors that a configuration wants. Their contexts are made here, while we are still root. Raises
+    CertificateFault."""
+    tables = {listen.name: listen for listen in config.listeners}
+    found = [Opening(where, tables[settings.name], settings) for where, settings in doors_of(config, certificate)]
+    for opening in found:
+        if opening.settings.context is not None:
+            opening.settings.context()
+    return found
+
+
 class OpenDoor:
-    """One address at which we listen. `opening` is changed by a reload, for sessions that come after it."""
+    """One address at which we listen. `opening` is changed by a reload, for sessions that come after it.
+
+    `elsewhere` are clients of it in other processes of ours."""
 
     def __init__(self, opening: Opening, sockets: Sequence[socket.socket], house: House) -> None:
         self.opening = opening
+        self.elsewhere = 0
         self.listener = Listener(opening.settings.name, sockets, self._greet)
         self._house = house
         self._sessions: WeakSet[Session] = WeakSet()
@@ -51,6 +67,11 @@ class OpenDoor:
         """Who is there now."""
         there = self._house.sessions
         return [session for session in self._sessions if session in there]
+
+    @property
+    def clients(self) -> int:
+        """How many are there now, in whichever process."""
+        return len(self.sessions) + self.elsewhere
 
     def addresses(self) -> tuple[str, ...]:
         """`mx 127.0.0.1:25`, for each socket."""

@@ -16,9 +16,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from staffetta.accounts.store import AccountStore
-from staffetta.app.doors import doors_of
 from staffetta.app.key_care import care_for_keys
-from staffetta.app.open_doors import OpenDoor, Opening
+from staffetta.app.open_doors import OpenDoor, Opening, openings_of
 from staffetta.app.pickup_folder import prepare
 from staffetta.app.pickup_start import watch_drop
 from staffetta.app.privileges import DEFAULT_USER, account_for, become, private_directory
@@ -27,7 +26,7 @@ from staffetta.app.wiring import Parts, Stores, World, certificate_of, live_worl
 from staffetta.config.schema import Config
 from staffetta.net.activation import Doorway, take_over
 from staffetta.net.listener import BindFailed, bind, connections_within, raise_descriptor_limit
-from staffetta.net.tls import HeldCertificate, ServerCertificate
+from staffetta.net.tls import ServerCertificate
 from staffetta.observe.events import Event, Ready, Stopping, moment
 from staffetta.observe.log import EventLog
 from staffetta.observe.metrics import Counters
@@ -179,17 +178,6 @@ class Relay:
             with contextlib.suppress(Exception):
                 gone = await self.spool.expire_journal(time.time() - self.config.journal.keep_seconds, JOURNAL_ROWS)
             pause = JOURNAL_SECONDS if gone < JOURNAL_ROWS else JOURNAL_HURRY_SECONDS
-
-
-def openings_of(config: Config, certificate: HeldCertificate | None) -> list[Opening]:
-    """The doors that a configuration wants. Their contexts are made here, while we are still root. Raises
-    CertificateFault."""
-    tables = {listen.name: listen for listen in config.listeners}
-    found = [Opening(where, tables[settings.name], settings) for where, settings in doors_of(config, certificate)]
-    for opening in found:
-        if opening.settings.context is not None:
-            opening.settings.context()
-    return found
 
 
 def _handed_over(openings: list[Opening]) -> list[list[socket.socket]]:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from staffetta.app.open_doors import DoorChange, OpenDoor, bind_added
+from staffetta.app.open_doors import DoorChange, OpenDoor, bind_added, openings_of
 from staffetta.app.open_doors import compare as compare_doors
-from staffetta.app.relay import openings_of
 from staffetta.app.wiring import Plan, World, certificate_of, live_world, log_settings
 from staffetta.config.load import Loaded, Problems
 from staffetta.config.problems import Level, Problem, render

@@ -66,7 +66,7 @@ def _listening(door: OpenDoor) -> list[Listening]:
     """A door's sockets; who came by which is not known, so the first of them shows all."""
     settings = door.opening.settings
     tls = "off" if settings.context is None else door.opening.listen.tls_at(door.opening.where.port).value
-    sessions = len(door.sessions)
+    sessions = door.clients
     return [
         Listening(door.name, str(endpoint), settings.door.role.value, tls, 0 if place else sessions)
         for place, endpoint in enumerate(door.listener.endpoints)

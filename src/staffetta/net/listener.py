@@ -50,6 +50,16 @@ class Listener:
         self._accept = accept
         self._servers: list[asyncio.AbstractServer] = []
 
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What is bound; empty once it has stopped."""
+        return tuple(self._sockets)
+
+    def lend(self) -> None:
+        """Let other processes accept, who were given the sockets: clients may come from now on."""
+        for sock in self._sockets:
+            sock.listen(BACKLOG)
+
     async def start(self) -> None:
         """Begin to accept."""
         loop = asyncio.get_running_loop()

@@ -36,6 +36,9 @@ from staffetta.observe.render import Render, json_line, text_line
 WAITING_LINES: Final = 8192
 """Events that wait for the writer; more are dropped and counted."""
 
+WAITING_STRETCHES: Final = 1024
+"""With so much waiting no stretch of several lines is taken any more."""
+
 GATHER_SECONDS: Final = 0.02
 """How long lines are gathered before the writer is woken: waking it for each would cost more than the lines."""
 
@@ -115,12 +118,14 @@ class EventLog:
             return
         self._queue(event)
 
-    def pass_on(self, lines: bytes, count: int) -> None:
-        """Queue `count` lines that another process of ours made (LineMaker); from the loop's thread."""
-        if len(self._waiting) >= WAITING_LINES - WAITING_LINES // 2 * (count > 1):
+    def pass_on(self, lines: bytes, count: int, dropped: int = 0) -> None:
+        """Queue `count` lines that another process of ours made (LineMaker); it has `dropped` others. From the loop's
+        thread."""
+        self._overflown += dropped
+        if len(self._waiting) >= (WAITING_LINES if count == 1 else WAITING_STRETCHES):
             self._overflown += count
-            return
-        self._queue(lines)
+        elif count:
+            self._queue(lines)
 
     def _queue(self, item: Event | bytes) -> None:
         self._waiting.append(item)

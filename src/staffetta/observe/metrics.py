@@ -70,6 +70,11 @@ class Counters:
         counts = dict(self._counts[kind][1])
         return {key if isinstance(key, tuple) else (key,): count for key, count in counts.items()}
 
+    def add(self, kind: type[Event], key: tuple[str, ...], count: int) -> None:
+        """Events that were counted in another process, by a key of `counted`."""
+        counts = self._counts[kind][1]
+        counts[key[0] if len(key) == 1 else key] += count
+
     def total(self, kind: type[Event]) -> int:
         """How often events of a kind came."""
         return sum(self._counts[kind][1].values())

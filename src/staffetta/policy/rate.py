@@ -88,6 +88,11 @@ class LoginFailures:
         """Other limits hold from now on; what was counted stays."""
         self._limits = limits
 
+    def take_over(self, other: LoginFailures) -> None:
+        """Know what another knows."""
+        self._networks, self._accounts = other._networks, other._accounts
+        self._pairs, self._known = other._pairs, other._known
+
     def judge(self, client: str, account: str, now: float) -> Refusal | None:
         """May `client` (an IP address) log in as `account` ("" when not known yet)? None: yes."""
         network = client_network(client)
@@ -159,6 +164,10 @@ class Connections:
         """Other limits hold for whoever comes from now on."""
         self.most = most
         self.most_per_client = most_per_client
+
+    def of(self, network: str) -> int:
+        """How many a client network has open."""
+        return self._per_network.get(network, 0)
 
     def enter(self, client: str) -> Refusal | None:
         """Count a connection of `client` (an IP address), or say why there is no room for it; then it is not counted
