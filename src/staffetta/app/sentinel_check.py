@@ -26,7 +26,6 @@ from staffetta.intake.refusals import RefusalJournal
 from staffetta.policy.rate import Connections
 
 OUT_OF_TIME: Final = "the time was used up"
-ALL_TRUSTED: Final = "only in memory: every address of this machine is trusted there"
 
 _MANY: Final = 1000
 """Sessions in memory: one is talked to, those before it may be about to end."""
@@ -63,11 +62,10 @@ class Check:
         try:
             await self._ask(at, trials)
         except NotAsked as error:
-            at.note = str(error)
             if at.tried or at.target.way == MEMORY:
-                self.complete = False
+                at.note, self.complete = str(error), False
                 return
-            at.target, at.note = in_memory(at.target), f"only in memory: {error}"
+            at.target = in_memory(at.target, str(error))
             await self._at_door(at, trials)
 
     async def _ask(self, at: _AtDoor, trials: Sequence[Trial]) -> None:
@@ -121,7 +119,7 @@ class _AtDoor:
         self.target = target
         self.line: Line | None = None
         self.tried = self.failed = 0
-        self.note = ALL_TRUSTED if target.way == MEMORY and target.to.port else ""
+        self.note = ""
 
     def leave(self) -> None:
         """Hang up."""
@@ -138,8 +136,9 @@ class _AtDoor:
     def summary(self) -> DoorAsked:
         """What is reported."""
         target, door = self.target, self.target.settings.door
+        note = self.note or target.note
         return DoorAsked(
-            door.name, door.role.value, str(target.to), target.way, target.client, self.tried, self.failed, self.note
+            door.name, door.role.value, str(target.to), target.way, target.client, self.tried, self.failed, note
         )
 
 

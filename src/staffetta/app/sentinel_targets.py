@@ -1,7 +1,8 @@
 """Where the sentinel knocks, and as whom: every address of every door, from an address that the door does not trust.
 
 A door that trusts loopback is asked from another address of this machine. Where all of them are trusted, one asks in
-memory instead, as a client from outside; a door that believes our PROXY header is told of such a client.
+memory instead, as a client from outside; a door that believes our PROXY header is told of such a client. A door that
+trusts anybody is asked a few things in memory in any case: addresses of this machine say nothing about those elsewhere.
 """
 
 from __future__ import annotations
@@ -30,10 +31,15 @@ TCP: Final = "tcp"
 PROXY: Final = "proxy"
 MEMORY: Final = "memory"
 
+ALL_TRUSTED: Final = "every address of this machine is trusted there"
+NO_ADDRESS: Final = "nobody from outside comes to a Unix socket"
+OUTSIDE: Final = "as somebody from elsewhere"
+
 
 class Target(msgspec.Struct, frozen=True):
     """One address of a door. `source` is ours to come from (`tcp`, `proxy`); `client` is who the door will see.
-    `all_shapes`: the first of its door; at the others less is asked, since the same judges sit there."""
+    `all_shapes`: the first of its door; at the others less is asked, since the same judges sit there. `note` says why
+    it is asked in memory."""
 
     settings: DoorSettings
     to: Endpoint
@@ -41,6 +47,7 @@ class Target(msgspec.Struct, frozen=True):
     source: str
     client: str
     all_shapes: bool
+    note: str = ""
 
 
 def targets_of(doors: Iterable[tuple[DoorSettings, Sequence[Endpoint]]], machine: Machine) -> Iterator[Target]:
@@ -48,7 +55,10 @@ def targets_of(doors: Iterable[tuple[DoorSettings, Sequence[Endpoint]]], machine
     for settings, endpoints in doors:
         first = True
         for to in (address for endpoint in endpoints for address in addresses_of(endpoint, machine)):
-            yield _target(settings, to, machine, all_shapes=first)
+            target = _target(settings, to, machine, all_shapes=first)
+            yield target
+            if first and settings.trust is not None and endpoints:
+                yield from _from_outside(target)
             first = False
 
 
@@ -61,23 +71,33 @@ def addresses_of(endpoint: Endpoint, machine: Machine) -> list[Endpoint]:
     return [Endpoint(one, endpoint.port) for one in [LOOPBACK[family], *own[: ADDRESSES_OF_ONE_DOOR - 1]]]
 
 
-def in_memory(target: Target) -> Target:
+def in_memory(target: Target, note: str) -> Target:
     """The same door without a connection, for a client from outside."""
-    trusted = _narrow(target.settings.trust)
-    strangers = STRANGERS_OF[_family(target.to.address) or 4]
-    stranger = next((one for one in strangers if not trusted.contains(one)), strangers[0])
-    return msgspec.structs.replace(target, way=MEMORY, source="", client=stranger)
+    client = _stranger(target.settings, _family(target.to.address) or 4)
+    return msgspec.structs.replace(target, way=MEMORY, source="", client=client, note=note)
+
+
+def _from_outside(target: Target) -> Iterator[Target]:
+    for family in STRANGERS_OF:
+        client = _stranger(target.settings, family)
+        if client != target.client:
+            yield Target(target.settings, target.to, MEMORY, "", client, all_shapes=False, note=OUTSIDE)
+
+
+def _stranger(settings: DoorSettings, family: int) -> str:
+    trusted, strangers = _narrow(settings.trust), STRANGERS_OF[family]
+    return next((one for one in strangers if not trusted.contains(one)), strangers[0])
 
 
 def _target(settings: DoorSettings, to: Endpoint, machine: Machine, *, all_shapes: bool) -> Target:
     family = _family(to.address)
-    imagined = in_memory(Target(settings, to, MEMORY, "", "", all_shapes))
-    if to.port == 0 or family is None:  # a Unix socket: nobody from outside comes that way
-        return imagined
+    imagined = in_memory(Target(settings, to, MEMORY, "", "", all_shapes), ALL_TRUSTED)
+    if to.port == 0 or family is None:
+        return msgspec.structs.replace(imagined, note=NO_ADDRESS)
     trusted = _narrow(settings.trust)
     for source in [to.address, LOOPBACK[family], *(one for one in machine.addresses if _family(one) == family)]:
         if settings.proxies is not None and settings.proxies.contains(source):
-            return msgspec.structs.replace(imagined, way=PROXY, source=source)
+            return msgspec.structs.replace(imagined, way=PROXY, source=source, note="")
         if not trusted.contains(source):
             return Target(settings, to, TCP, source, source, all_shapes)
     return imagined

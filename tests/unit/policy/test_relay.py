@@ -17,6 +17,8 @@ STRANGER = Client()
 TRUSTED = Client(trusted=True)
 LOGIN = Client(logged_in=True)
 BOTH = Client(trusted=True, logged_in=True)
+WITHDRAWN = Client(withdrawn=True)
+WITHDRAWN_LOGIN = Client(logged_in=True, withdrawn=True)
 
 SENDING = [
     (MX, STRANGER, "mx"),
@@ -30,6 +32,11 @@ SENDING = [
     (RELAY, BOTH, "login"),
     (RELAY_WITHOUT_LOGIN, STRANGER, "550 5.7.1"),
     (RELAY_WITHOUT_LOGIN, TRUSTED, "trusted_network"),
+    (RELAY, WITHDRAWN, "550 5.7.1"),
+    (RELAY, WITHDRAWN_LOGIN, "login"),
+    (RELAY_WITHOUT_LOGIN, WITHDRAWN, "550 5.7.1"),
+    (MX, WITHDRAWN, "mx"),
+    (SUBMISSION, WITHDRAWN_LOGIN, "login"),
 ]
 
 REACHING = [
@@ -55,6 +62,10 @@ REACHING = [
     (RELAY_WITHOUT_LOGIN, STRANGER, Place.OUTSIDE, "550 5.7.1"),
     (RELAY_WITHOUT_LOGIN, STRANGER, Place.LOCAL, "550 5.7.1"),
     (RELAY_WITHOUT_LOGIN, TRUSTED, Place.OUTSIDE, "trusted_network"),
+    (RELAY, WITHDRAWN, Place.OUTSIDE, "550 5.7.1"),
+    (RELAY, WITHDRAWN, Place.LOCAL, "550 5.7.1"),
+    (MX, WITHDRAWN, Place.LOCAL, "local_recipient"),
+    (MX, WITHDRAWN, Place.OUTSIDE, "550 5.7.1"),
 ]
 
 
