@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import BinaryIO, Final
 
 import msgspec
@@ -20,26 +21,18 @@ import msgspec
 from staffetta.accounts.passwords import Hasher
 from staffetta.accounts.store import AccountStore
 from staffetta.app.dry_run import NO_LOGINS, no_connector
+from staffetta.app.pickup_letter import Brought, Letter, bring, door_settings
 from staffetta.app.wiring import Parts, Stores, World
 from staffetta.config.schema import Config
 from staffetta.control import place
-from staffetta.control.dialogue import Dialogue, DialogueOver
+from staffetta.control.dialogue import DialogueOver
 from staffetta.control.dry_run import Later
 from staffetta.dns.table import TableResolver
-from staffetta.intake.door import DoorSettings
-from staffetta.intake.session import Session
-from staffetta.mail.address import ForwardPath, Postmaster, ReversePath
+from staffetta.mail.address import ForwardPath, ReversePath
 from staffetta.mail.envelope import Notify, Return
-from staffetta.mail.network import NetworkSet, parse_network
 from staffetta.mail.reply import Reply, reply
-from staffetta.net.contract import Endpoint
-from staffetta.net.memory import MemoryNetwork
-from staffetta.net.stream import TcpStream
 from staffetta.observe.events import Accept, Event, Refuse
-from staffetta.policy.acceptance import AcceptanceSettings
 from staffetta.policy.door import Door, Role
-from staffetta.protocol.client_commands import xtext
-from staffetta.protocol.extensions import ServerSettings
 from staffetta.spool.recovery import STORE_NAME
 from staffetta.spool.sqlite import SqliteSpool
 from staffetta.spool.sqlite_open import SqliteSettings
@@ -47,15 +40,11 @@ from staffetta.spool.sqlite_open import SqliteSettings
 DOOR_NAME: Final = "local"
 """How this door is called in events."""
 
-RECIPIENTS: Final = 10_000
-"""Recipients of one message: a program on this machine may have a long list."""
 
 BLOCK_OCTETS: Final = 64 * 1024
 """How much of the content is read and handed on at a time."""
 
-_DOOR: Final = Endpoint("127.0.0.1", 25)
 _GONE: Final = reply(451, "4.3.0", "the dialogue broke off, try again")
-_LOOPBACK: Final = NetworkSet((parse_network("127.0.0.1/32"),))
 
 
 class Wishes(msgspec.Struct, frozen=True):
@@ -67,16 +56,6 @@ class Wishes(msgspec.Struct, frozen=True):
 
 
 NO_WISHES: Final = Wishes()
-
-
-class _Order(msgspec.Struct, frozen=True):
-    """What to say at the door."""
-
-    sender: ReversePath
-    recipients: tuple[ForwardPath, ...]
-    user: str
-    wishes: Wishes
-    partly: bool
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -120,7 +99,10 @@ def submit_locally(
     """
     place.make(config.data_dir, config.user)
     with _as_owner(config):
-        return asyncio.run(_submit(config, _Order(sender, tuple(recipients), user, wishes, partly), content))
+        letter = Letter(
+            "", user, "", None, sender, tuple(recipients), wishes.notify, wishes.ret, wishes.envid, whole=not partly
+        )
+        return asyncio.run(_submit(config, letter, content))
 
 
 @contextmanager
@@ -137,7 +119,7 @@ def _as_owner(config: Config) -> Iterator[None]:
         yield
 
 
-async def _submit(config: Config, order: _Order, content: BinaryIO) -> Submitted:
+async def _submit(config: Config, letter: Letter, content: BinaryIO) -> Submitted:
     async with AsyncExitStack() as stack:
         spool = await SqliteSpool.open(config.data_dir / STORE_NAME, time.time, SqliteSettings(delivers=False))
         stack.push_async_callback(spool.close)
@@ -149,103 +131,25 @@ async def _submit(config: Config, order: _Order, content: BinaryIO) -> Submitted
         house = msgspec.structs.replace(parts.house, outlet=Later(), forecaster=None)
         stack.callback(house.logins.close)
         stack.push_async_callback(house.refusals.close)
-        network = MemoryNetwork(client=_DOOR.address)
-        door = _door(config)
-        sessions: list[Session] = []
-
-        def greet(stream: TcpStream) -> Session:
-            sessions.append(Session(stream, house, door))
-            return sessions[-1]
-
-        network.listen(_DOOR, greet)
-        dialogue = Dialogue(await network.connect([_DOOR], deadline=asyncio.get_running_loop().time() + 1.0))
+        door = door_settings(config, Door(DOOR_NAME, Role.RELAY, auth=False, local=True))
         try:
-            return await _Letter(dialogue, sessions, events).send(order, content)
+            brought = await bring(house, door, letter, iter(partial(content.read, BLOCK_OCTETS), b""))
         except DialogueOver:
             raise NotTaken(_GONE, "") from None
         finally:
-            dialogue.close()
             await asyncio.sleep(0)
             if house.tasks:
                 await asyncio.wait(house.tasks, timeout=5)
+        return _submitted(brought, events)
 
 
-class _Letter:
-    """One message on its way through the door."""
-
-    def __init__(self, dialogue: Dialogue, sessions: list[Session], events: list[Event]) -> None:
-        self._dialogue = dialogue
-        self._sessions = sessions
-        self._events = events
-
-    async def send(self, order: _Order, content: BinaryIO) -> Submitted:
-        say = self._dialogue.say
-        await self._dialogue.hear()
-        await say("EHLO localhost")
-        (session,) = self._sessions
-        # Who sends is what the system says, not what was said in the dialogue; so is the trace field.
-        session.login = order.user
-        session.opening = (f"Received: by {session.house.hostname} with ".encode(), b" id ")
-        self._check(await say(f"MAIL FROM:<{order.sender}>{_mail_parameters(order)}"))
-        refused = []
-        for recipient in order.recipients:
-            answer = await say(f"RCPT TO:<{recipient}>{_rcpt_parameters(order.wishes)}")
-            if not answer.is_positive:
-                refused.append((recipient, answer))
-        if refused and (not order.partly or len(refused) == len(order.recipients)):
-            raise NotTaken(refused[0][1], self._reason(), tuple(refused))
-        self._check(await self._bring(content))
-        accepted = next(event for event in self._events if isinstance(event, Accept))
-        await say("QUIT")
-        return Submitted(accepted.id, accepted.recipients, tuple(refused))
-
-    async def _bring(self, content: BinaryIO) -> Reply:
-        """By BDAT, so that nothing in the content can end it."""
-        while True:
-            block = content.read(BLOCK_OCTETS)
-            await self._dialogue.write(b"BDAT %d%b\r\n" % (len(block), b"" if block else b" LAST"))
-            await self._dialogue.write(block)
-            answer = await self._dialogue.hear()
-            if not block or not answer.is_positive:
-                return answer
-
-    def _check(self, answer: Reply) -> None:
-        if not answer.is_positive:
-            raise NotTaken(answer, self._reason())
-
-    def _reason(self) -> str:
-        refusals = [event for event in self._events if isinstance(event, Refuse)]
-        return refusals[0].reason if refusals else ""
-
-
-def _door(config: Config) -> DoorSettings:
-    limits = config.limits
-    return DoorSettings(
-        door=Door(DOOR_NAME, Role.RELAY, auth=False, local=True),
-        core=ServerSettings(
-            hostname=config.hostname.ascii,
-            message_size=limits.message_size,
-            recipients=RECIPIENTS,
-            commands=10 * RECIPIENTS,
-            errors=RECIPIENTS,
-            normalise=True,
-        ),
-        trust=_LOOPBACK,
-        acceptance=AcceptanceSettings(limits.message_size, limits.hops),
-    )
-
-
-def _mail_parameters(order: _Order) -> str:
-    said = " BODY=8BITMIME"
-    if not all(isinstance(path, Postmaster) or path.is_ascii for path in (order.sender, *order.recipients)):
-        said += " SMTPUTF8"
-    if order.wishes.ret is not None:
-        said += f" RET={order.wishes.ret}"
-    return said + (f" ENVID={xtext(order.wishes.envid)}" if order.wishes.envid else "")
-
-
-def _rcpt_parameters(wishes: Wishes) -> str:
-    return f" NOTIFY={','.join(wishes.notify)}" if wishes.notify else ""
+def _submitted(brought: Brought, events: list[Event]) -> Submitted:
+    """What became of it, as the events tell. Raises NotTaken."""
+    accepted = next((event for event in events if isinstance(event, Accept)), None)
+    if accepted is not None and brought.answer.is_positive:
+        return Submitted(accepted.id, accepted.recipients, brought.refused)
+    refusals = [event for event in events if isinstance(event, Refuse)]
+    raise NotTaken(brought.answer, refusals[0].reason if refusals else "", brought.refused)
 
 
 __all__ = ["NO_WISHES", "NotTaken", "Submitted", "Wishes", "submit_locally"]

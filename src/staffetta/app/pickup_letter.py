@@ -37,7 +37,8 @@ _LOOPBACK: Final = NetworkSet((parse_network("127.0.0.1/32"),))
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """What is brought, and by whom. `origin` stands in the Received field, `identity` names the session."""
+    """What is brought, and by whom. `origin` stands in the Received field, `identity` names the session ("": as any
+    other). `whole`: nothing is sent when one recipient is refused."""
 
     identity: str
     user: str
@@ -48,6 +49,7 @@ class Letter(msgspec.Struct, frozen=True):
     notify: tuple[str, ...] = ()
     ret: str | None = None
     envid: str | None = None
+    whole: bool = False
 
 
 class Brought(msgspec.Struct, frozen=True):
@@ -102,8 +104,10 @@ async def bring(house: House, door: DoorSettings, letter: Letter, content: Itera
         await dialogue.say("EHLO localhost")
         (session,) = sessions
         # Who sends is what the system says, not what is said in the dialogue.
-        session.id, session.login, session.rights = letter.identity, letter.user, letter.rights
-        session.opening = (f"Received: by {house.hostname} ({letter.origin})\r\n\twith ".encode(), b" id ")
+        session.id = letter.identity or session.id
+        session.login, session.rights = letter.user, letter.rights
+        origin = f" ({letter.origin})\r\n\t" if letter.origin else " "
+        session.opening = (f"Received: by {house.hostname}{origin}with ".encode(), b" id ")
         brought = await _say(dialogue, letter, content)
         await dialogue.say("QUIT")
         return brought
@@ -119,12 +123,12 @@ async def _say(dialogue: Dialogue, letter: Letter, content: Iterator[bytes]) -> 
     notify = f" NOTIFY={','.join(letter.notify)}" if letter.notify else ""
     for recipient in letter.recipients:
         answer = await dialogue.say(f"RCPT TO:<{recipient}>{notify}")
-        if answer.is_transient:
+        if answer.is_transient and not letter.whole:
             return Brought(answer)
         if not answer.is_positive:
             refused.append((recipient, answer))
-    if len(refused) == len(letter.recipients):
-        return Brought(answer, tuple(refused))
+    if len(refused) == len(letter.recipients) or (letter.whole and refused):
+        return Brought(refused[0][1], tuple(refused))
     return Brought(await _content(dialogue, content), tuple(refused))
 
 
