@@ -50,7 +50,7 @@ async def _explain(loaded: Loaded, file: Path, address: Mailbox, sender: Reverse
     from staffetta.control.explain_forecast import with_forecast  # noqa: PLC0415
     from staffetta.control.explain_route import Ways, explain_route  # noqa: PLC0415
     from staffetta.control.mx import resolver_settings  # noqa: PLC0415
-    from staffetta.control.patience import Patience  # noqa: PLC0415
+    from staffetta.control.patience import patience  # noqa: PLC0415
     from staffetta.control.place import NothingThere  # noqa: PLC0415
     from staffetta.control.places import Places  # noqa: PLC0415
     from staffetta.control.queue import open_queue  # noqa: PLC0415
@@ -75,7 +75,7 @@ async def _explain(loaded: Loaded, file: Path, address: Mailbox, sender: Reverse
                 config, Places(loaded, file), directory, roads.table, roads.destination, roads.road, resolver, state
             )
             report = await explain_route(ways, address, sender)
-        return await with_forecast(config, Patience(resolver, time.monotonic), roads.road, sender, report)
+        return await with_forecast(config, patience(resolver, time.monotonic), roads.road, sender, report)
     finally:
         await resolver.close()
 

@@ -17,7 +17,7 @@ from staffetta.control.check_domain_keys import our_keys
 from staffetta.control.check_domain_policy import FetchSettings, fetch_policy
 from staffetta.control.lists import asked_lists
 from staffetta.control.mx import resolver_settings
-from staffetta.control.patience import Patience
+from staffetta.control.patience import patience
 from staffetta.dns.live import LiveResolver
 from staffetta.dns.resolver import Resolver
 from staffetta.mail.domain import Domain
@@ -80,7 +80,7 @@ async def ask(asked: Asked, config: Config | None, clock: Callable[[], float]) -
     """Check as this machine sees the DNS. `clock` gives seconds of any origin."""
     question = question_of(asked, config)
     resolver = LiveResolver(resolver_settings(config))
-    patient = Patience(resolver, clock)
+    patient = patience(resolver, clock)
     settings = FetchSettings(question.allow)
     try:
         return await report(patient, question, lambda name: fetch_policy(patient, name, settings))

@@ -17,7 +17,7 @@ from staffetta.config.schema import Config
 from staffetta.control.answer import Answer
 from staffetta.control.lists import AskedList, ask_lists, asked_lists
 from staffetta.control.mx import resolver_settings
-from staffetta.control.patience import Patience
+from staffetta.control.patience import patience
 from staffetta.dns.blocklist import Listing
 from staffetta.dns.denied import canonical_address, why_denied
 from staffetta.dns.list_meanings import meaning
@@ -90,7 +90,7 @@ async def ask(address: str, config: Config | None, named: Iterable[Domain], cloc
     """Check as this machine sees the DNS. Raises ValueError when it is no address."""
     resolver = LiveResolver(resolver_settings(config))
     try:
-        return await report(Patience(resolver, clock), address, asked_lists(config, named))
+        return await report(patience(resolver, clock), address, asked_lists(config, named))
     finally:
         await resolver.close()
 

@@ -18,8 +18,8 @@ QUERIES: Final = 40
 SECONDS: Final = 20.0
 """How long all questions of one message may take together."""
 
-_SPENT: Final = Unavailable("this message needs more DNS queries than are allowed")
-_LATE: Final = Unavailable("the DNS took too long for this message")
+_SPENT: Final = Unavailable("more DNS queries were needed than are allowed")
+_LATE: Final = Unavailable("no answer within the time that is allowed")
 
 
 class Asker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from staffetta.control.patience import Patience
+from staffetta.control.patience import patience
 from staffetta.dns.resolver import Answer, Lookup, RecordKind, Unavailable
 from staffetta.dns.table import TableResolver
 
@@ -23,7 +23,7 @@ class Silent:
 def test_late_questions_are_not_asked() -> None:
     now = 0.0
     table = TableResolver({"a.example": {"A": ["192.0.2.1"]}})
-    patient = Patience(table, lambda: now, 20)
+    patient = patience(table, lambda: now, 20)
     assert isinstance(asyncio.run(patient.query("a.example", RecordKind.A)), Answer)
     now = 20.0
     assert isinstance(asyncio.run(patient.query("a.example", RecordKind.A)), Unavailable)
@@ -31,7 +31,5 @@ def test_late_questions_are_not_asked() -> None:
 
 
 def test_silence_ends_with_the_time() -> None:
-    patient = Patience(Silent(), lambda: 0.0, 0.01)
-    assert asyncio.run(patient.query("a.example", RecordKind.A)) == Unavailable(
-        "no answer within the time of this check"
-    )
+    patient = patience(Silent(), lambda: 0.0, 0.01)
+    assert isinstance(asyncio.run(patient.query("a.example", RecordKind.A)), Unavailable)
