@@ -1,9 +1,9 @@
-# make run: try it · make test: every test · make check: style and types · make bench: measure
+# make run: try it · make test: every test · make check: style and types · make bench: measure · make reference: docs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench format system clean
+.PHONY: run test check bench format reference system clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ check: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+reference: $(VENV)/.runtime
+	$(BIN)/python -m staffetta.cli.reference docs/reference
 
 bench: $(VENV)/.runtime
 	$(BIN)/python -m bench

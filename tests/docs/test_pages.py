@@ -126,7 +126,7 @@ def read(page: Path) -> tuple[list[Step], list[tuple[int, str]], set[str]]:
 
 
 def commands(block: list[str], begin: int) -> Iterator[Step]:
-    """The commands of one fence. A line that ends in a backslash, or inside quotes, or opens a here-document, goes on."""
+    """The commands of one fence. A line goes on that ends in a backslash or inside quotes, or opens a here-document."""
     place = 0
     while place < len(block):
         assert block[place].startswith("$ "), f"line {begin + place + 1}: output without a command"
@@ -158,8 +158,15 @@ class Sandbox:
             **inherited,
             **world.variables,
             "STAFFETTA_CONSOLE_BIND": f"127.0.0.1:{self.ports[8080]}",
-            **{"PATH": f"{BIN}:{os.environ['PATH']}", "COLUMNS": "120", "TERM": "xterm", "NO_COLOR": "1"},
-            **{"HOME": str(folder), "LC_ALL": "C.UTF-8", "TZ": "UTC", "PS1": "", "PYTHONDONTWRITEBYTECODE": "1"},
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "COLUMNS": "120",
+            "TERM": "xterm",
+            "NO_COLOR": "1",
+            "HOME": str(folder),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "PS1": "",
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
         for name in ("SUDO_USER", "CI", "PYTEST_CURRENT_TEST"):
             self.variables.pop(name, None)
@@ -190,7 +197,7 @@ class Sandbox:
             elif step.kind == "fresh":
                 yield f'__stop; mkdir -p "$__top/{number}"; cd "$__top/{number}"'
             elif step.kind == "publish":
-                yield f"printf '\\003'; while [ ! -e .published ]; do sleep 0.02; done; rm .published"
+                yield "printf '\\003'; while [ ! -e .published ]; do sleep 0.02; done; rm .published"
             else:
                 yield f"printf '\\001{number}\\002'"
                 yield self._served(step.text) if is_serving(step.text) else self._with_ports(step.text)
@@ -405,5 +412,3 @@ def anchors(page: Path) -> set[str]:
 )
 def test_what_counts_as_the_same(expected: tuple[str, ...], printed: list[str], same: bool) -> None:
     assert agrees(expected, printed) is same
-
-

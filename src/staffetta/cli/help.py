@@ -1,4 +1,4 @@
-"""`help`: what a code of `config check` or `check domain` means, without a network; with no code, all verbs."""
+"""`help`: what a code or a rule means, without a network; with neither, all verbs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from staffetta.cli import exits
 from staffetta.cli.output import Stop, line
 from staffetta.config.codes import CODES
+from staffetta.control.rule_words import RULES
 from staffetta.policy.posture import codes as posture
 
 
@@ -14,16 +15,21 @@ from staffetta.policy.posture import codes as posture
 @click.argument("code", required=False)
 @click.pass_context
 def help_(ctx: click.Context, code: str | None) -> None:
-    """Explain a code such as C103, or list the verbs."""
+    """Explain a code such as C103 or D401, or a rule such as relaying_denied; or list the verbs."""
     if code is None:
         line(ctx.find_root().get_help())
         return
     if code[:1] in {"D", "d"} and code.upper() in posture.CODES:
         line(f"{code.upper()}  {posture.CODES[code.upper()]}")
         return
+    if code.lower() in RULES:
+        line(f"{code.lower()}  {RULES[code.lower()]}")
+        return
     found = CODES.get(code.upper())
     if found is None:
         raise Stop(
-            f"there is no code {code}; codes stand in what config check and check domain print", exits.NOTHING_MATCHED
+            f"there is no code or rule {code}; codes stand in what config check and check domain print, rules behind"
+            " `because` in trace and explain session",
+            exits.NOTHING_MATCHED,
         )
     line(f"{code.upper()}  {found.level.value}: {found.title}\n\n{found.explanation}")

@@ -33,7 +33,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "service": ("staffetta.cli.service", "Hand the relay to systemd."),
     "completion": ("staffetta.cli.completion", "Let the shell complete verbs and options."),
     "manual": ("staffetta.cli.manual", "The manual pages."),
-    "help": ("staffetta.cli.help", "Explain a code such as C103."),
+    "help": ("staffetta.cli.help", "Explain a code such as C103, or a rule."),
 }
 
 

@@ -86,7 +86,7 @@ def _staffetta(root: click.Command, date: str) -> str:
     page.paragraph(root.help or "")
     page.section("VERBS")
     with click.Context(root, info_name="staffetta") as context:
-        for command_context in _leaves(context):
+        for command_context in leaves(context):
             _verb(page, command_context)
     page.section("EXIT STATUS")
     page.items((str(status), text) for status, text in STATUSES)
@@ -97,7 +97,7 @@ def _staffetta(root: click.Command, date: str) -> str:
     return page.text()
 
 
-def _leaves(context: click.Context) -> Iterator[click.Context]:
+def leaves(context: click.Context) -> Iterator[click.Context]:
     """Every command that does something, in the order of the help."""
     command = context.command
     if not isinstance(command, click.Group):
@@ -106,7 +106,7 @@ def _leaves(context: click.Context) -> Iterator[click.Context]:
     for name in command.list_commands(context):
         found = command.get_command(context, name)
         if found is not None and not found.hidden:
-            yield from _leaves(click.Context(found, info_name=name, parent=context))
+            yield from leaves(click.Context(found, info_name=name, parent=context))
 
 
 def _verb(page: Page, context: click.Context) -> None:
