@@ -100,7 +100,8 @@ def _print(report: HeadersReport) -> None:
     line(f"envelope     {_envelope(report)}")
     for one in report.results:
         text = f"{one.method}={one.result}"
-        line(f"{text:<12} {safe(one.subject)}" + (f"  ({safe(one.reason)})" if one.reason else ""))
+        reason = f"  ({safe(one.reason)})" if one.reason else ""
+        line(f"{text:<12} {safe(one.subject)}{reason}".rstrip())
     for written in report.recorded:
         if not written.trusted:
             continue

@@ -143,8 +143,9 @@ class Signatures:
         """What is wrong with the signatures even without their keys."""
         dkim = await self._dkim.finish(_NOBODY, question.now)
         arc = await self._arc.finish(_NOBODY, question.now)
+        known = tuple([one for one in dkim if one.word is not Word.TEMPERROR])
         checks = Checks(
-            dkim=tuple([one for one in dkim if one.word is not Word.TEMPERROR]) or None,
+            dkim=known if known or not dkim else None,
             arc=None if arc.word is Word.TEMPERROR else arc,
         )
         return Asked(checks, _results(question, checks), _recorded(question, checks), (), False)

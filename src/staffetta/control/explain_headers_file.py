@@ -38,7 +38,7 @@ class MailFile:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._left = MAIL_OCTETS
-        first = self._read(stream).removeprefix(b"\xef\xbb\xbf")
+        first = self._first_lines(stream).removeprefix(b"\xef\xbb\xbf")
         if first.startswith((b"From ", b">From ")):
             first = first[first.find(b"\n") + 1 :]
         end = first.find(b"\n")
@@ -54,6 +54,14 @@ class MailFile:
         if self._rest:
             yield self._rest
         yield from self._pieces
+
+    def _first_lines(self, stream: BinaryIO) -> bytes:
+        """The first two lines or more: they tell how lines end, and whether there is an mbox line."""
+        first = piece = self._read(stream)
+        while piece and first.count(b"\n") < 2 and len(first) < PIECE_OCTETS:
+            piece = self._read(stream)
+            first += piece
+        return first
 
     def _read(self, stream: BinaryIO) -> bytes:
         data = stream.read(PIECE_OCTETS)

@@ -52,7 +52,7 @@ class Trusted(msgspec.Struct, frozen=True):
     addresses: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.names or self.suffixes)
+        return bool(self.names or self.suffixes or self.networks)
 
     def is_name(self, host: str) -> bool:
         """Whether `host`, a name as a field says it, is one of them."""
@@ -60,6 +60,8 @@ class Trusted(msgspec.Struct, frozen=True):
         if not name.isascii():
             return False
         name = name.lower()
+        if self.networks.contains(name):
+            return True
         return name in self.names or name.endswith(self.suffixes or ("\0",))
 
     def is_address(self, address: str) -> bool:
@@ -126,15 +128,11 @@ def find_boundary(hops: Sequence[Hop], trusted: Trusted) -> Boundary:
     """The boundary of a message whose hops are given from newest to oldest. Pure."""
     if not hops:
         return Boundary(0, "", "", "", "", False, False, "there is no Received field: nobody tells where it came from")
-    if not trusted:
-        at = next((index for index, hop in enumerate(hops) if hop.address), 0)
-        return _boundary(
-            hops, at, False, "no host is named as trusted, so the top-most Received field is taken as true"
-        )
     start = _first_of_ours(hops, trusted)
     if start is None:
-        at = next((index for index, hop in enumerate(hops) if hop.address), 0)
-        return _boundary(hops, at, False, "no trusted host wrote the top-most Received field; it is taken as true")
+        who = "no trusted host wrote the top-most Received field" if trusted else "no host is named as trusted"
+        at = next((at for at, hop in enumerate(hops) if hop.address and not trusted.is_address(hop.address)), 0)
+        return _boundary(hops, at, False, f"{who}, so it is taken as true without proof")
     at = start
     caveats: list[str] = []
     while at + 1 < len(hops) and (why := _leads_on(hops[at], hops[at + 1], trusted)):

@@ -76,10 +76,10 @@ def letter(author: str, subject: str = "Your account", extra: bytes = b"") -> by
     )
 
 
-def signed(block: bytes, domain: str, body: bytes = BODY) -> bytes:
+def signed(block: bytes, domain: str, body: bytes = BODY, lifetime: int | None = None) -> bytes:
     hashed = new_body_hash()
     hashed.feed(body)
-    signer = Signer([SigningKey(domain, "s1", Algorithm.ED25519_SHA256, KEY)])
+    signer = Signer([SigningKey(domain, "s1", Algorithm.ED25519_SHA256, KEY)], lifetime)
     return signer.prepare(Header(block).fields, hashed.finish(), NOW - 50).sign() + block
 
 

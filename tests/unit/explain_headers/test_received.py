@@ -21,9 +21,10 @@ FORMS: list[tuple[str, str, dict[str, object]]] = [
     (
         "postfix",
         (
-            "from helo.example (rev.example [192.0.2.1]) (using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)"
-            " key-exchange X25519 server-signature RSA-PSS (2048 bits)) (No client certificate requested)"
-            " by mx.example (Postfix) with ESMTPS id 4XYZ for <u@example.net>; Tue, 24 Nov 2026 12:08:42 +0100 (CET)"
+            "from helo.example (rev.example [192.0.2.1]) (using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384"
+            " (256/256 bits) key-exchange X25519 server-signature RSA-PSS (2048 bits)) (No client certificate"
+            " requested) by mx.example (Postfix) with ESMTPS id 4XYZ for <u@example.net>;"
+            " Tue, 24 Nov 2026 12:08:42 +0100 (CET)"
         ),
         {"helo": "helo.example", "reverse": "rev.example", "address": "192.0.2.1", "by": "mx.example", "id": "4XYZ"}
         | {"with_": "ESMTPS", "tls": "TLSv1.3 TLS_AES_256_GCM_SHA384", "for_": "u@example.net"},
@@ -119,8 +120,8 @@ FORMS: list[tuple[str, str, dict[str, object]]] = [
     (
         "qmail, ident and TLS",
         (
-            "from rev.example (HELO helo.example) (user@192.0.2.1) by mx.example with (DHE-RSA-AES256-SHA encrypted) SMTP;"
-            " 24 Nov 2026 11:08:42 -0000"
+            "from rev.example (HELO helo.example) (user@192.0.2.1) by mx.example with (DHE-RSA-AES256-SHA encrypted)"
+            " SMTP; 24 Nov 2026 11:08:42 -0000"
         ),
         {"helo": "helo.example", "reverse": "rev.example", "address": "192.0.2.1", "tls": "DHE-RSA-AES256-SHA"},
     ),
