@@ -24,6 +24,7 @@ from staffetta.mailauth.dkim.verify import Verification
 from staffetta.mailauth.dmarc.evaluate import DmarcFacts, check_dmarc
 from staffetta.mailauth.results import Checks, DkimResult, SpfResult, Word
 from staffetta.mailauth.spf.check import SpfQuestion, check_helo, check_spf
+from staffetta.mailauth.turns import Turns
 from staffetta.message.authorship import HeaderIdentity, identity_facts
 from staffetta.message.header import Header
 from staffetta.policy.authentication import AuthenticationSettings, Mode
@@ -39,6 +40,7 @@ class ExaminingRoom(msgspec.Struct, frozen=True):
     monotonic: Callable[[], float]
     health: ListHealth
     lists: tuple[ListSettings, ...] = ()
+    turns: Turns = msgspec.field(default_factory=Turns)
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +87,7 @@ class Examination:
         if room.settings.dmarc is not Mode.OFF:
             dmarc = await check_dmarc(asker, DmarcFacts(self.identity, mail_from, helo, dkim or ()))
         # After DMARC, which decides: a chain of custody may use up all questions that are left.
-        arc = None if self._arc is None else await self._arc.finish(asker, room.clock())
+        arc = None if self._arc is None else await self._arc.finish(asker, room.clock(), room.turns.next)
         listings += await self._ask_about_domains(asker, origin, dkim or ())
         return Checks(helo, mail_from, dkim, dmarc, arc, reverse, listings, before - asker.left)
 
@@ -98,21 +100,20 @@ class Examination:
             local_part, domain = sender.local_part, str(sender.domain)
         room = self.room
         question = SpfQuestion(origin.client, origin.helo, local_part, domain, room.hostname, room.clock())
-        mail_from = await check_spf(asker, question)
-        return (await check_helo(asker, question) if domain else mail_from), mail_from
+        mail_from = await check_spf(asker, question, room.turns.next)
+        return (await check_helo(asker, question, room.turns.next) if domain else mail_from), mail_from
 
     async def _ask_signatures(self, asker: Asker) -> tuple[DkimResult, ...] | None:
-        return None if self._dkim is None else await self._dkim.finish(asker, self.room.clock())
+        return None if self._dkim is None else await self._dkim.finish(asker, self.room.clock(), self.room.turns.next)
 
     async def _ask_about_client(self, asker: Asker, origin: Origin) -> tuple[Reverse, tuple[Listing, ...]]:
         room = self.room
-        reverse = await find_name(asker, origin.client)
         lists = [one for one in room.lists if not one.of_domains]
         if not lists:
-            return reverse, ()
-        return reverse, tuple(
-            await asyncio.gather(*(room.health.ask_address(asker, one, origin.client) for one in lists))
-        )
+            return await find_name(asker, origin.client), ()
+        asked = asyncio.gather(*(room.health.ask_address(asker, one, origin.client) for one in lists))
+        reverse, listings = await asyncio.gather(find_name(asker, origin.client), asked)
+        return reverse, tuple(listings)
 
     async def _ask_about_domains(
         self, asker: Asker, origin: Origin, dkim: tuple[DkimResult, ...]
@@ -126,9 +127,20 @@ class Examination:
         subjects.append(origin.helo)
         subjects += [one.domain for one in dkim if one.word is Word.PASS]
         names = dict.fromkeys(name for name in map(_domain_name, subjects) if name)
-        return tuple(
-            await asyncio.gather(*(room.health.ask_domain(asker, one, name) for one in lists for name in names))
-        )
+        seconds = asker.deadline - room.monotonic()
+        asked = [
+            asyncio.ensure_future(room.health.ask_domain(asker, one, name))
+            for one in lists
+            for name in names
+            if seconds > 0
+        ]
+        if not asked:
+            return ()
+        # A list tries itself with questions of its own; the time of the message is over all the same.
+        done, late = await asyncio.wait(asked, timeout=seconds)
+        for one in late:
+            one.cancel()
+        return tuple([one.result() for one in asked if one in done])
 
 
 def _domain_name(text: str) -> str:

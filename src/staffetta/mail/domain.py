@@ -19,6 +19,9 @@ DOMAIN_OCTETS = 255
 LABEL_OCTETS = 63
 """Longest label, RFC 1035 section 2.3.4."""
 
+CONVERTED_LABELS = 8
+"""Most labels beyond ASCII, as A-labels or U-labels. Real names have three; each takes a conversion and its reverse."""
+
 _LDH_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _ASCII_UPPER = re.compile(r"[A-Z]")
 _HEXADECIMAL = re.compile(r"0x[0-9a-f]*")
@@ -73,6 +76,7 @@ def parse_domain(text: str) -> Domain:
     if text.isascii():
         name = _lower(text)
     else:
+        _check_count(sum(not label.isascii() for label in text.split(".")))
         try:
             # Strict: only "." separates labels, not the ideographic full stop and others that look like it.
             name = idna.encode(_lower(text), strict=True, uts46=False, std3_rules=True).decode("ascii")
@@ -85,8 +89,10 @@ def parse_domain(text: str) -> Domain:
     last_label = name.rpartition(".")[2]
     if last_label.isdigit() or _HEXADECIMAL.fullmatch(last_label):
         raise DomainError("an address must stand in brackets")
-    for label in name.split("."):
-        if label.startswith("xn--"):
+    if "xn--" in name:
+        a_labels = [label for label in name.split(".") if label.startswith("xn--")]
+        _check_count(len(a_labels))
+        for label in a_labels:
             _check_a_label(label)
     return Domain(name)
 
@@ -94,6 +100,11 @@ def parse_domain(text: str) -> Domain:
 def _lower(text: str) -> str:
     """ASCII letters only: `str.lower` would turn the Kelvin sign into a `k`."""
     return _ASCII_UPPER.sub(lambda match: match.group().lower(), text)
+
+
+def _check_count(labels: int) -> None:
+    if labels > CONVERTED_LABELS:
+        raise DomainError(f"more than {CONVERTED_LABELS} labels beyond ASCII")
 
 
 def _check_a_label(label: str) -> None:

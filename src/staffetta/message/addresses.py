@@ -151,7 +151,7 @@ def _comment_end(text: str, at: int) -> int:
 class _Reader:
     """Cuts tokens into elements at commas and group marks, and reads each."""
 
-    __slots__ = ("_element", "_group", "_in_angle", "_left_group", "mailboxes", "problems")
+    __slots__ = ("_element", "_group", "_in_angle", "_left_group", "_tried", "mailboxes", "problems")
 
     def __init__(self, problems: set[AddressProblem]) -> None:
         self.problems = problems
@@ -160,6 +160,7 @@ class _Reader:
         self._in_angle = False
         self._group = False
         self._left_group = False
+        self._tried = 0  # what is no address costs as much as one
 
     def read(self, tokens: list[Token]) -> None:
         for token in tokens:
@@ -175,7 +176,7 @@ class _Reader:
                 self._open_group()
             else:
                 self._close_group()
-            if len(self.mailboxes) >= ADDRESSES:
+            if self._tried >= ADDRESSES:
                 self.problems.add(AddressProblem.TOO_MANY)
                 return
         if self._group:
@@ -251,6 +252,7 @@ class _Reader:
         if any(one and other for one, other in pairwise(words)):
             self.problems.add(AddressProblem.SYNTAX)
             return
+        self._tried += 1
         try:
             self.mailboxes.append(parse_mailbox(written, smtputf8=True))
         except AddressError:

@@ -23,17 +23,18 @@ from staffetta.mailauth.arc.sets import (
     read_sets,
 )
 from staffetta.mailauth.dkim.canonical import BodyHash, Canon, canonical_field, relaxed_field
-from staffetta.mailauth.dkim.record import KeyRecord, read_record, record_name
+from staffetta.mailauth.dkim.record import KeyRecord, is_dear, read_record, record_name
 from staffetta.mailauth.dkim.signature import signed_form
 from staffetta.mailauth.dkim.verify import is_signed
 from staffetta.mailauth.results import ArcResult, Word
+from staffetta.mailauth.turns import Pause, next_turn
 from staffetta.message.header import Field, Header
 
 RECORDS: Final = 4
 """How many TXT records of one selector are tried; there should be one."""
 
 AT_ONCE: Final = 4
-"""How many seals are calculated before others have their turn."""
+"""How many seals are calculated before others have their turn, if their keys are usual."""
 
 NO_CHAIN: Final = ArcResult(Word.NONE)
 
@@ -92,8 +93,9 @@ class ArcVerification:
             data = data[skipped:]
         self.body(data)
 
-    async def finish(self, resolver: Resolver, now: float) -> ArcResult:
-        """The verdict; `now` is in seconds since the epoch. To be called once, when the body is over."""
+    async def finish(self, resolver: Resolver, now: float, pause: Pause = next_turn) -> ArcResult:
+        """The verdict; `now` is in seconds since the epoch. To be called once, when the body is over. `pause` is
+        awaited before what takes long."""
         if self._message is None or self._body is None:
             return ArcResult(Word.FAIL, problem=self._problem) if self._problem else NO_CHAIN
         newest = len(self._sets)
@@ -103,8 +105,10 @@ class ArcVerification:
             return ArcResult(Word.FAIL, newest, problem="the newest message signature has expired")
         keys = await _ask(resolver, [self._message, *[one.seal for one in self._sets]])
         try:
+            if _is_dear(self._message, keys):
+                await pause()
             self._check_message(self._message, keys)
-            await self._check_seals(keys)
+            await self._check_seals(keys, pause)
         except BadChain as error:
             return ArcResult(Word.FAIL, newest, problem=str(error))
         except _NotKnownNow as error:
@@ -128,12 +132,12 @@ class ArcVerification:
         parts.append(signed_form(message.field, canon))
         return b"".join(parts)
 
-    async def _check_seals(self, keys: dict[str, Lookup]) -> None:
+    async def _check_seals(self, keys: dict[str, Lookup], pause: Pause) -> None:
         """Each seal covers all sets up to its own, in the order results, message signature, seal (section 5.1.1)."""
         hashed = hashlib.sha256()
         for one in self._sets:
-            if one.seal.instance % AT_ONCE == 0:
-                await asyncio.sleep(0)  # fifty seals with four keys of 8192 bits each would make everybody wait
+            if one.seal.instance > AT_ONCE or _is_dear(one.seal, keys):
+                await pause()  # fifty seals with four keys of 8192 bits each would make everybody wait
             hashed.update(relaxed_field(one.results))
             hashed.update(relaxed_field(one.message))
             sealed = hashed.copy()
@@ -155,6 +159,11 @@ def _verifies(signer: MessageSignature | Seal, keys: dict[str, Lookup], digest: 
     if not usable:
         raise BadChain(f"there is no usable key at {name}")
     return any(is_signed(one.key, signer.signature, digest) for one in usable)
+
+
+def _is_dear(signer: MessageSignature | Seal, keys: dict[str, Lookup]) -> bool:
+    lookup = keys[record_name(signer.selector, signer.domain)]
+    return isinstance(lookup, Answer) and is_dear(lookup.texts[:RECORDS])
 
 
 async def _ask(resolver: Resolver, signers: list[MessageSignature | Seal]) -> dict[str, Lookup]:

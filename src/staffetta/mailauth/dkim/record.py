@@ -8,6 +8,7 @@ This module refuses to know signatures and the DNS.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
@@ -28,6 +29,9 @@ LEAST_BITS: Final = 1024
 
 MOST_BITS: Final = 8192
 """Longer RSA keys cost more than anybody gains; RFC 8301 asks for 4096."""
+
+USUAL_BITS: Final = 4096
+"""Keys up to here are checked in no time."""
 
 EXPONENT_BITS: Final = 33
 """65537 is usual, and some programs take none above 2**32. A longer one makes verification slow, and nothing better."""
@@ -121,6 +125,11 @@ def _key(kind: str, text: str) -> tuple[Algorithm, PublicKey, int] | KeyFault:
     return Algorithm.RSA_SHA256, key, bits
 
 
+def is_dear(texts: Sequence[bytes]) -> bool:
+    """Whether trying these records takes milliseconds: there are several, or a key of unusual size."""
+    return len(texts) > 1 or any(read_record(text).bits > USUAL_BITS for text in texts)
+
+
 def write_record(key: PublicKey) -> str:
     """The TXT record to publish for a key."""
     if isinstance(key, RSAPublicKey):
@@ -142,10 +151,12 @@ __all__ = [
     "LEAST_BITS",
     "MOST_BITS",
     "RECORD_OCTETS",
+    "USUAL_BITS",
     "Algorithm",
     "KeyFault",
     "KeyRecord",
     "PublicKey",
+    "is_dear",
     "read_record",
     "record_name",
     "write_record",

@@ -22,16 +22,17 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from staffetta.dns.resolver import Lookup, RecordKind, Resolver, Unavailable
 from staffetta.mailauth.dkim.canonical import BodyHashes, Canon, canonical_field
-from staffetta.mailauth.dkim.record import KeyFault, KeyRecord, PublicKey, read_record, record_name
+from staffetta.mailauth.dkim.record import KeyFault, KeyRecord, PublicKey, is_dear, read_record, record_name
 from staffetta.mailauth.dkim.signature import Signature, read_signature, signed_form
 from staffetta.mailauth.results import DkimResult, Word
+from staffetta.mailauth.turns import Pause, next_turn
 from staffetta.message.header import Field, Header
 
 SIGNATURES: Final = 8
 """How many signatures are examined, from the top: each costs a hash of the body and a question."""
 
 AT_ONCE: Final = 2
-"""How many signatures are calculated before others have their turn."""
+"""How many signatures are calculated before others have their turn, if their keys are usual."""
 
 RECORDS: Final = 4
 """How many TXT records of one selector are tried. There should be one (RFC 6376 section 3.6.2.2)."""
@@ -93,18 +94,22 @@ class Verification:
             data = data[skipped:]
         self.body(data)
 
-    async def finish(self, resolver: Resolver, now: float) -> tuple[DkimResult, ...]:
+    async def finish(self, resolver: Resolver, now: float, pause: Pause = next_turn) -> tuple[DkimResult, ...]:
         """The verdicts in the order of the fields; one more when there were too many signatures. `now` is in seconds
-        since the epoch. To be called once, when the body is over."""
+        since the epoch. To be called once, when the body is over. `pause` is awaited before what takes long."""
         self._digests = {canon: hasher.finish() for canon, hasher in self._bodies.items()}
         judged = [self._before_key(one, now) for one in self._read]
         names = tuple(dict.fromkeys(_name_of(one) for one in judged if isinstance(one, Signature)))
         lookups = dict(zip(names, await _ask(resolver, names), strict=True))
         results: list[DkimResult] = []
         for position, one in enumerate(judged):
-            if position and position % AT_ONCE == 0:
-                await asyncio.sleep(0)  # with four keys of 8192 bits for each, others would wait too long
-            results.append(self._with_key(one, lookups[_name_of(one)]) if isinstance(one, Signature) else one)
+            if isinstance(one, Signature):
+                lookup = lookups[_name_of(one)]
+                if position >= AT_ONCE or is_dear(getattr(lookup, "texts", ())[:RECORDS]):
+                    await pause()
+                results.append(self._with_key(one, lookup))
+            else:
+                results.append(one)
         if self._unexamined:
             results.append(DkimResult(Word.POLICY, problem=f"{self._unexamined} more signatures were not examined"))
         return tuple(results)

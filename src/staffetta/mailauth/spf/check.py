@@ -8,7 +8,6 @@ This module refuses to know what follows from a result.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 import msgspec
@@ -27,6 +26,7 @@ from staffetta.mailauth.spf.macros import (
     parse_macros,
 )
 from staffetta.mailauth.spf.record import Kind, Malformed, Mechanism, SpfRecord, is_small, read_spf_record, spf_records
+from staffetta.mailauth.turns import Pause, next_turn
 
 EXPLANATION_OCTETS: Final = 2048
 """Longest explanation record that is read at all."""
@@ -49,20 +49,22 @@ class SpfQuestion(msgspec.Struct, frozen=True, gc=False):
     now: float
 
 
-async def check_spf(resolver: Resolver, question: SpfQuestion) -> SpfResult:
-    """The result for MAIL FROM; the null path stands for postmaster at the HELO name (section 2.4)."""
+async def check_spf(resolver: Resolver, question: SpfQuestion, pause: Pause = next_turn) -> SpfResult:
+    """The result for MAIL FROM; the null path stands for postmaster at the HELO name (section 2.4).
+
+    `pause` is awaited before what takes long."""
     if not question.sender_domain:
-        return await check_helo(resolver, question)
+        return await check_helo(resolver, question, pause)
     local_part = question.sender_local_part or POSTMASTER
-    return await _check(resolver, question, local_part, question.sender_domain)
+    return await _check(resolver, question, local_part, question.sender_domain, pause)
 
 
-async def check_helo(resolver: Resolver, question: SpfQuestion) -> SpfResult:
+async def check_helo(resolver: Resolver, question: SpfQuestion, pause: Pause = next_turn) -> SpfResult:
     """The result for HELO (section 2.3): none when the client said an address literal or a single label."""
-    return await _check(resolver, question, POSTMASTER, question.helo)
+    return await _check(resolver, question, POSTMASTER, question.helo, pause)
 
 
-async def _check(resolver: Resolver, question: SpfQuestion, local_part: str, domain: str) -> SpfResult:
+async def _check(resolver: Resolver, question: SpfQuestion, local_part: str, domain: str, pause: Pause) -> SpfResult:
     name = spf_domain(domain)
     client = read_client(question.client_address)
     if not name or client is None:
@@ -78,7 +80,7 @@ async def _check(resolver: Resolver, question: SpfQuestion, local_part: str, dom
         question.receiver,
         question.now,
     )
-    evaluation = _Evaluation(Lookups(resolver, client), client, facts)
+    evaluation = _Evaluation(Lookups(resolver, client), client, facts, pause)
     try:
         decision = await evaluation.host(name)
         explanation = await evaluation.explain(decision) if decision.explanation is not None else ""
@@ -114,9 +116,10 @@ class _Decision(msgspec.Struct, frozen=True, gc=False):
 class _Evaluation:
     """One check under way."""
 
-    __slots__ = ("_client", "_facts", "_lookups")
+    __slots__ = ("_client", "_facts", "_lookups", "_pause")
 
-    def __init__(self, lookups: Lookups, client: Client, facts: Facts) -> None:
+    def __init__(self, lookups: Lookups, client: Client, facts: Facts, pause: Pause) -> None:
+        self._pause = pause
         self._lookups = lookups
         self._client = client
         self._facts = facts
@@ -149,7 +152,7 @@ class _Evaluation:
                 raise Ended(SpfWord.PERMERROR, f"{domain} has {len(texts)} SPF records")
             return None
         if not is_small(texts[0]):
-            await asyncio.sleep(0)  # eleven of the largest in a row would hold up every session
+            await self._pause()  # eleven of the largest in a row would hold up every session
         record = read_spf_record(texts[0])
         if isinstance(record, Malformed):
             raise Ended(SpfWord.PERMERROR, f"SPF record of {domain}: {record.problems[0]}")
