@@ -23,6 +23,7 @@ from staffetta.app.directory import build_directory
 from staffetta.app.forecasting import Forecasts, Means
 from staffetta.app.forwarding import Forwarder, forwarding_of
 from staffetta.app.mailauth import examining_room, signers_of
+from staffetta.app.notices import notice_author
 from staffetta.app.roads import Roads
 from staffetta.config.schema import CheckMode, Config
 from staffetta.delivery.attempt import Tools
@@ -161,11 +162,12 @@ class Parts:
         )
         retry = _retry(config)
         spool = self.stores.spool
-        notifier = Notifier(spool, config.hostname.ascii, self.identities, self._targets, retry)
+        signers = signers_of(config, world.clock)
+        author = notice_author(config, signers, lambda: self.house.signing)
+        notifier = Notifier(spool, config.hostname.ascii, self.identities, self._targets, retry, author=author)
         tools = self._tools(config, world, Forwarder(forwarding, directory, world.clock))
         couriers = Couriers(config, roads, tools, directory.owner, world.clock)
         rules = Rules(retry, couriers.courier, notifier, roads.limits, roads.destination)
-        signers = signers_of(config, world.clock)
         return Plan(config, world, roads, directory, rules, signers, connections)
 
     def adopt(self, plan: Plan) -> None:

@@ -6,7 +6,7 @@ notification, nor about what was put among the junk. A notice is committed in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -53,17 +53,33 @@ Targets = Callable[[Mailbox], Sequence[tuple[Mailbox, str]]]
 """Where mail for a sender goes: mailboxes and their destinations; empty when nobody of ours has that address."""
 
 
+class Author(msgspec.Struct, frozen=True):
+    """In whose name notices are written: a domain, and what gives the signature fields for a report from it."""
+
+    domain: str
+    sign: Callable[[bytes, float], Awaitable[bytes]]
+
+
 class Notifier:
-    """Makes notices. `targets` resolves local senders through accounts and aliases."""
+    """Makes notices. `targets` resolves local senders through accounts and aliases. Without an `author` they are from
+    the hostname, and unsigned."""
 
     def __init__(
-        self, spool: Spool, hostname: str, identities: IdentitySource, targets: Targets, retry: RetrySettings
+        self,
+        spool: Spool,
+        hostname: str,
+        identities: IdentitySource,
+        targets: Targets,
+        retry: RetrySettings,
+        *,
+        author: Author | None = None,
     ) -> None:
         self._spool = spool
         self._hostname = hostname
         self._identities = identities
         self._targets = targets
         self._retry = retry
+        self._author = author
 
     async def after(self, claim: Claim, settlement: Settlement, report: Report | None, now: float) -> Notices:
         """What the sender must hear about these ends."""
@@ -125,6 +141,7 @@ class Notifier:
         message = claim.message
         beginning = claim.content if claim.content is not None else await self._beginning(message.id)
         number = self._identities.new(now)
+        author = self._author
         report = make_report(
             ReportInput(
                 kind,
@@ -137,8 +154,11 @@ class Notifier:
                 original_part(beginning, message.size, full=message.sender.ret is Return.FULL),
                 message.sender.envid,
                 message.message_id,
+                "" if author is None else author.domain,
             )
         )
+        head = b"" if author is None else await author.sign(report.content, now)
+        content = head + report.content
         body = Body.EIGHT_BIT_MIME if report.eight_bit else Body.SEVEN_BIT
         sender = Sender(NULL_PATH, body, report.smtputf8)
         event = Notice(
@@ -146,12 +166,12 @@ class Notifier:
         )
         header = f"{number}@{self._hostname}"
         new = NewMessage(
-            Message(number, sender, len(report.content), now, header),
+            Message(number, sender, len(content), now, header),
             tuple(
                 WaitingRecipient(number, index, mailbox, destination, next_attempt_at=now)
                 for index, (mailbox, destination) in enumerate(targets)
             ),
-            report.content,
+            content,
             Draft([]),
             JournalEntry(encode(event), now, number, message_id=header),
         )

@@ -87,7 +87,7 @@ def _is_ascii(recipient: ReportedRecipient) -> bool:
 
 def _header(told: ReportInput, boundary: str, status_type: str) -> str:
     lines = [
-        f"From: Mail Delivery System <MAILER-DAEMON@{told.hostname}>",
+        f"From: Mail Delivery System <MAILER-DAEMON@{told.author_domain or told.hostname}>",
         f"To: <{told.to}>",
         f"Subject: {SUBJECTS[told.kind]}",
         f"Date: {date_time(told.now)}",

@@ -61,7 +61,8 @@ class Original(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReportInput(msgspec.Struct, frozen=True, gc=False):
-    """Everything a report is made of. `id` is its own queue id; `message_id` that of the original, "" when none."""
+    """Everything a report is made of. `id` is its own queue id; `message_id` that of the original, "" when none.
+    `author_domain` is the domain of From, where that is not the hostname."""
 
     kind: Kind
     id: str
@@ -73,3 +74,4 @@ class ReportInput(msgspec.Struct, frozen=True, gc=False):
     original: Original
     envid: str | None = None
     message_id: str = ""
+    author_domain: str = ""

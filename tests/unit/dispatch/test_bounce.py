@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from staffetta.delivery.bounce import NO_REPLY, NOTHING, Notices, Notifier, last_reply
+from staffetta.delivery.bounce import NO_REPLY, NOTHING, Author, Notices, Notifier, last_reply
 from staffetta.delivery.courier import Report, Try
 from staffetta.delivery.settle import Moment, settle
 from staffetta.mail.envelope import Notify, Return
@@ -158,3 +158,27 @@ def test_a_list_of_names_that_cannot_be_read_is_told_to_the_caller() -> None:
 def test_the_reply_that_the_queue_remembers(text: str, expected: str) -> None:
     one = msgspec.structs.replace(claim().recipients[0], last_reply=text)
     assert str(last_reply(one)).strip() == expected.strip()
+
+
+def test_a_notice_is_from_its_author_and_carries_what_he_signs() -> None:
+    async def sign(content: bytes, now: float) -> bytes:
+        assert content.startswith(b"From: Mail Delivery System <MAILER-DAEMON@home.example>\r\n")
+        assert now == START + 60
+        return b"DKIM-Signature: of home.example\r\n"
+
+    one = claim()
+    report = Report((Try((NO,), "mx.example.net"),))
+    settlement = settle(one, report, Moment(START + 60, lambda: 0.5), RetrySettings(), 0)
+    spool, identities = FailingSpool(lambda: START), IdentitySource(lambda count: b"r" * count)
+    writer = Notifier(
+        spool,
+        "mx.home.example",
+        identities,
+        lambda to: [(to, f"mx:{to.domain}")],
+        RetrySettings(),
+        author=Author("home.example", sign),
+    )
+    (made,) = asyncio.run(writer.after(one, settlement, report, START + 60)).messages
+    assert made.head.startswith(b"DKIM-Signature: of home.example\r\nFrom: Mail Delivery System")
+    assert made.message.size == len(made.head)
+    assert b"Reporting-MTA: dns; mx.home.example\r\n" in made.head
