@@ -14,7 +14,7 @@ import click
 
 from staffetta.cli import exits
 from staffetta.cli.options import config_option, find_file, json_option, load_or_exit
-from staffetta.cli.output import Stop, line, on_terminal, print_json, safe, say, span, table
+from staffetta.cli.output import Stop, line, on_terminal, print_json, record, safe, say, span
 
 if TYPE_CHECKING:
     from staffetta.config.schema import Config
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 BAR_CHARACTERS: Final = 16
 """Length of the bar of the longest delay."""
-
-COLUMNS: Final = ("hop", "", "by", "from", "address", "with", "time", "delay")
 
 
 @click.command()
@@ -120,8 +118,13 @@ def _envelope(report: HeadersReport) -> str:
 
 
 def _print_hops(report: HeadersReport) -> None:
-    longest = max((hop.delay_seconds or 0 for hop in report.hops), default=0)
-    table(COLUMNS, [_row(hop, report.boundary.index, longest) for hop in report.hops])
+    if on_terminal():
+        longest = max((hop.delay_seconds or 0 for hop in report.hops), default=0)
+        for hop in report.hops:
+            _print_hop(hop, report.boundary.index, longest)
+    else:
+        for hop in report.hops:
+            record(_cells(hop, report.boundary.index))
     if report.more_hops:
         line(f"and {report.more_hops} more Received fields, not read")
     for hop in report.hops:
@@ -129,23 +132,30 @@ def _print_hops(report: HeadersReport) -> None:
             line(f"hop {hop.index}: {safe(hop.problem)}")
 
 
-def _row(hop: HopReport, boundary: int, longest: float) -> tuple[str, ...]:
+def _print_hop(hop: HopReport, boundary: int, longest: float) -> None:
+    """Two lines: who wrote it, when and how long after the hop below; and whom they had it from."""
+    number, kind, by, client, address, protocol, when, delay = map(safe, _cells(hop, boundary))
+    bar = ""
+    if hop.delay_seconds is not None and hop.delay_seconds > 0:
+        bar = "#" * max(1, round(BAR_CHARACTERS * hop.delay_seconds / longest))
+    line(f"{number:>3}  {kind:<8}  {when:<19}  {by}  {delay:>7} {bar}".rstrip())
+    line(f"{'':>15}from {client} {address}  {protocol}".rstrip())
+
+
+def _cells(hop: HopReport, boundary: int) -> tuple[str, ...]:
     kind = "claim" if not hop.trusted else "boundary" if hop.index == boundary else "fact"
     client = hop.helo or hop.from_ or "-"
-    address = f"{hop.address} ({hop.reverse})" if hop.reverse else hop.address
+    address = f"({hop.reverse} [{hop.address}])" if hop.reverse else f"[{hop.address}]" if hop.address else ""
     protocol = f"{hop.with_} {hop.tls}".strip()
-    when = hop.time.strftime("%Y-%m-%d %H:%M:%S") if hop.time is not None else "-"
-    return (str(hop.index), kind, hop.by or "-", client, address or "-", protocol or "-", when, _delay(hop, longest))
+    when = hop.time.strftime("%Y-%m-%d %H:%M:%S") if hop.time is not None else "no time"
+    return (str(hop.index), kind, hop.by or "-", client, address, protocol, when, _delay(hop))
 
 
-def _delay(hop: HopReport, longest: float) -> str:
+def _delay(hop: HopReport) -> str:
     delay = hop.delay_seconds
     if delay is None:
-        return "-"
-    words = f"-{span(-delay)}" if delay < 0 else span(delay)
-    if not on_terminal() or delay <= 0 or longest <= 0:
-        return words
-    return f"{words} {'#' * max(1, round(BAR_CHARACTERS * delay / longest))}"
+        return ""
+    return f"-{span(-delay)}" if delay < 0 else span(delay)
 
 
 __all__ = ["headers"]

@@ -374,7 +374,11 @@ FIELDS += ["Authentication-Results", "DKIM-Signature", "ARC-Seal", "Message-ID",
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_no_field_reaches_the_terminal(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_field_reaches_the_terminal(
+    name: str, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("staffetta.cli.explain_headers.on_terminal", lambda: terminal)
     values = [
         f"{CONTROL} <x{CONTROL}@evil.example> {CONTROL}",
         f"from {CONTROL} ({CONTROL} [192.0.2.1]) by {CONTROL}; {CONTROL}",
