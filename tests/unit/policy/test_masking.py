@@ -163,7 +163,7 @@ def test_strangers_are_those_at_open_doors() -> None:
 def test_a_peer_counts_for_a_day_and_loopback_never() -> None:
     masking = Masking()
     masking.greeted("203.0.113.9", None, "", 0.0)
-    masking.greeted("127.0.0.1", LOOPBACK, "localhost", 0.0)
+    masking.greeted("127.0.0.1", LOOPBACK, "localhost", WINDOW_SECONDS - 1)
     before = masking.greeted("172.17.0.1", GATEWAY, "a.example", WINDOW_SECONDS - 1)
     after = masking.greeted("172.17.0.1", GATEWAY, "b.example", WINDOW_SECONDS)
     assert (before, after) == (Facts(GATEWAY, strangers=1), Facts(GATEWAY, strangers=2, alone=True))
