@@ -54,7 +54,8 @@ GROUPS: Final = (
         {
             "own_name": "The login sends as itself, as one of its aliases, or as what `--may-send` grants.",
             "sender_not_owned": "The login may not use this envelope sender.",
-            "header_not_owned": "From, Sender or Resent-* names an address that the login, or the door, may not use.",
+            "header_not_owned": "From, Sender or Resent-* names an address that the login, or the door, may not use, or"
+            " the display name of From shows one of ours.",
             "header_unclear": "The message has no From, several, or one that programs read differently: who it is from"
             " cannot be judged.",
             "header_begins_with_space": "The header begins with white space, and would continue a field of ours.",

@@ -33,7 +33,7 @@ def judge_content(
     # The header is read only where somebody must own it; everywhere else it is opaque.
     if problem is None and scan.problem is None and (session.rights is not None or _judges_authors(session)):
         identity = transaction.identity = identity_facts(scan.header)
-        author = may_use_header(door.door, session.rights, identity)
+        author = may_use_header(door.door, session.rights, identity, session.house.directory.is_local)
     # Our own clients may be told later; the senders of strangers are forged too often for that.
     returned = transaction.returned(scan.header) if door.door.role is Role.MX else ""
     continues = scan.header.block[:1] in {b" ", b"\t"}

@@ -7,6 +7,7 @@ This module refuses to parse headers: it gets what others found in them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -55,6 +56,7 @@ _NOT_OWNED: Final = reply(553, "5.7.1", "this login may not send from that addre
 _NOT_AT_THIS_DOOR: Final = reply(553, "5.7.1", "that sender address may not pass here")
 _LOCAL_NAME: Final = reply(550, "5.7.1", "mail from this domain is taken only from its own users, after a login")
 _HEADER_NOT_OWNED: Final = reply(550, "5.7.1", "the From or Sender address of the message is not yours to use")
+_SHOWS_ANOTHER: Final = reply(550, "5.7.1", "From shows an address that is not yours to use")
 _HEADER_UNCLEAR: Final = reply(550, "5.6.0", "the message needs one From field with exactly one address")
 
 LOCAL_NAME_FROM_OUTSIDE: Final = Refusal(
@@ -85,11 +87,21 @@ def may_use_sender(
     return LISTED if door.senders else UNRESTRICTED
 
 
-def may_use_header(door: Door, rights: Rights | None, header: HeaderIdentity) -> Verdict:
+def _nobody(_: Domain) -> bool:
+    return False
+
+
+def may_use_header(
+    door: Door, rights: Rights | None, header: HeaderIdentity, is_local: Callable[[Domain], bool] = _nobody
+) -> Verdict:
     """May the author fields of this message stand as they are?
 
     A login owns every name in them. A trusted machine at a door with a list stays inside that list. Mail at an `mx`
     door from somebody without a login is judged by mail authentication, not here.
+
+    What From only shows, in a display name or an encoded word, must not be an address of ours that is somebody else's:
+    most programs show people nothing but that. Foreign addresses there are common and honest (`x@far.example via us`).
+    `is_local` knows our domains.
     """
     fixed = door.sender_fixed is not None
     if rights is None:
@@ -104,6 +116,10 @@ def may_use_header(door: Door, rights: Rights | None, header: HeaderIdentity) ->
     for mailbox in () if fixed else header.from_addresses:
         if not _may_be(mailbox, door, rights):
             return Refusal(_HEADER_NOT_OWNED, "header_not_owned", f"From: {mailbox}: {_whose(door, rights)}")
+    for mailbox in () if fixed else header.from_shown:
+        domain = mailbox.domain
+        if isinstance(domain, Domain) and is_local(domain) and not _may_be(mailbox, door, rights):
+            return Refusal(_SHOWS_ANOTHER, "header_not_owned", f"From shows {mailbox}: {_whose(door, rights)}")
     for mailbox in (*header.sender_addresses, *header.resent_addresses):
         if not _may_be(mailbox, door, rights):
             return Refusal(_HEADER_NOT_OWNED, "header_not_owned", f"Sender: {mailbox}: {_whose(door, rights)}")

@@ -150,3 +150,28 @@ def test_the_kelvin_sign_is_not_a_k() -> None:
     rights = Rights(parse_mailbox("kim@example.com"))
     assert rights.covers(parse_mailbox("KIM@example.com"))
     assert not rights.covers(Mailbox("\u212aim", parse_domain("example.com")))
+
+
+@pytest.mark.parametrize(
+    ("door", "rights", "shown", "rule"),
+    [
+        (SUBMISSION, ANNA, '"bob@example.com" <anna@example.com>', "header_not_owned"),
+        (SUBMISSION, ANNA, '"Bob (bob@Example.COM)" <anna@example.com>', "header_not_owned"),
+        (SUBMISSION, ANNA, "=?utf-8?q?bob=40example=2Ecom?= <anna@example.com>", "header_not_owned"),
+        (SUBMISSION, ANNA, "=?utf-8?b?Ym9iQGV4YW1wbGUuY29t?= <anna@example.com>", "header_not_owned"),
+        (LISTED, None, '"scan@example.com" <scan@other.example>', "door_sender_list"),
+        (LISTED_SUBMISSION, ANNA, '"bob@example.com" <anna@example.com>', "header_not_owned"),
+        # what is one's own, and what is nobody's here, may be shown
+        (SUBMISSION, ANNA, '"anna@example.com" <anna@example.com>', "own_name"),
+        (SUBMISSION, ANNA, '"sales@example.com" <anna@example.com>', "own_name"),
+        (SUBMISSION, ANNA, '"cara@far.example via us" <anna@example.com>', "own_name"),
+        (SUBMISSION, ANNA, '"5 euro @home" <anna@example.com>', "own_name"),
+        (RELAY, None, '"bob@example.com" <x@far.example>', "door_without_sender_list"),
+        (FIXED, ANNA, '"bob@example.com" <anna@example.com>', "from_fixed"),
+    ],
+)
+def test_the_display_name_shows_nobody_elses_address(door: Door, rights: Rights | None, shown: str, rule: str) -> None:
+    verdict = may_use_header(door, rights, facts(f"From: {shown}"), {parse_domain("example.com")}.__contains__)
+    assert verdict.rule == rule
+    if isinstance(verdict, Refusal):
+        assert str(verdict.reply) == "550 5.7.1 From shows an address that is not yours to use"
