@@ -18,10 +18,15 @@ from staffetta.control.explain_reply import ReplyExplanation, classify, tries_ag
 from staffetta.control.reply_rows import ACTORS, CLASSES, Row, rows
 from staffetta.control.reply_status import by_code, status_meaning
 from staffetta.control.reply_text import find_reply
-from staffetta.mail.reply import EnhancedStatus
+from staffetta.delivery import attempt, bounce, settle
+from staffetta.delivery.transports import mailbox
+from staffetta.dns import mx
+from staffetta.mail.reply import EnhancedStatus, Reply
 from staffetta.policy.retry import RetrySettings
+from staffetta.protocol import verdict
 
 ROWS = rows()
+OURS = (attempt, bounce, settle, mailbox, mx, verdict)
 
 
 def known(text: str) -> ReplyExplanation:
@@ -277,6 +282,13 @@ def test_hostile_replies_do_not_reach_the_terminal() -> None:
     for words in ([hostile], ["--json", hostile]):
         out = run(*words).stdout
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", out)
+
+
+def test_what_this_relay_says_itself_is_known() -> None:
+    """Everything that the queue may show without a server having spoken."""
+    ours = [one for module in OURS for one in vars(module).values() if isinstance(one, Reply)]
+    assert len(ours) > 30
+    assert [str(one) for one in ours if known(str(one)).matched is None] == []
 
 
 def test_api_is_quiet_about_replies_as_the_queue_keeps_them() -> None:
