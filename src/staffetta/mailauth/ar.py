@@ -16,6 +16,9 @@ from staffetta.message.auth_results import MethodResult, Property
 SIGNATURES: Final = 8
 """Most signatures that are shown."""
 
+EXPLANATION_CHARACTERS: Final = 300
+"""How much of a domain's own explanation of SPF is shown; a stranger wrote it."""
+
 
 class Peer(msgspec.Struct, frozen=True, gc=False):
     """Who brings the message: the address `client`, what it said at `helo`, and MAIL FROM, "" for the null path."""
@@ -94,6 +97,8 @@ def check_words(checks: Checks) -> dict[str, str]:
         words["helo"] = checks.helo.word.value
     if checks.spf is not None:
         words["spf"] = checks.spf.word.value
+        if checks.spf.explanation:
+            words["spf_explanation"] = checks.spf.explanation[:EXPLANATION_CHARACTERS]
     if checks.dkim is not None:
         words["dkim"] = best_signature(checks.dkim).value
     if checks.dmarc is not None:

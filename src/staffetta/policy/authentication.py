@@ -30,7 +30,7 @@ import msgspec
 from staffetta.dns.blocklist import Listing
 from staffetta.mail.domain import Domain
 from staffetta.mail.reply import Reply, reply
-from staffetta.mailauth.ar import check_words
+from staffetta.mailauth.ar import EXPLANATION_CHARACTERS, check_words
 from staffetta.mailauth.results import Checks, DkimResult, DmarcPolicy, SpfResult, SpfWord, Word
 from staffetta.policy.verdict import Refusal
 
@@ -109,7 +109,7 @@ _SEVERITY: Final = (Disposition.REFUSE, Disposition.DEFER, Disposition.JUNK)
 ACCEPTED_RULE: Final = "checks"
 FORWARDER_RULE: Final = "known_forwarder"
 
-_SPF_FAIL: Final = reply(550, "5.7.23", "SPF validation failed: your host may not send for that domain")
+_SPF_FAIL: Final = "SPF validation failed: your host may not send for that domain"
 _SPF_LATER: Final = reply(451, "4.7.24", "SPF could not be checked now, please try again later")
 _UNSIGNED: Final = reply(550, "5.7.20", "no passing DKIM signature found")
 _DKIM_LATER: Final = reply(451, "4.7.20", "DKIM could not be checked now, please try again later")
@@ -187,7 +187,13 @@ def _by_spf(result: SpfResult | None) -> _Finding | None:
     if result is None:
         return None
     if result.word is SpfWord.FAIL:
-        return _Finding("spf_fail", f"SPF of {result.domain} says fail ({result.mechanism})", _SPF_FAIL)
+        reason = f"SPF of {result.domain} says fail ({result.mechanism})"
+        if not result.explanation:
+            return _Finding("spf_fail", reason, reply(550, "5.7.23", _SPF_FAIL))
+        # RFC 7208 section 6.2: it has to be clear that these words are not ours.
+        words = result.explanation[:EXPLANATION_CHARACTERS]
+        said = reply(550, "5.7.23", _SPF_FAIL, f"the domain {result.domain} explains:", words)
+        return _Finding("spf_fail", f"{reason}; its explanation: {words}", said)
     if result.word is SpfWord.TEMPERROR:
         return _Finding("spf_unknown", f"SPF of {result.domain}: {result.problem}", _SPF_LATER)
     return None

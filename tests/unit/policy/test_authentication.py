@@ -409,3 +409,19 @@ def test_recording_changes_nothing() -> None:
 def test_the_forwarder_is_named() -> None:
     assert known_forwarder(Checks(dkim=VIA_LIST), WITH_FORWARDERS) == "known forwarder list.example, proven by DKIM"
     assert known_forwarder(Checks(dkim=VIA_LIST), DEFAULT) == ""
+
+
+def test_the_explanation_of_a_domain_reaches_the_peer_as_its_own_words() -> None:
+    result = SpfResult(SpfWord.FAIL, "bank.example", "-all", explanation="see https://bank.example/why" + "!" * 999)
+    judgement = judge_authentication(AuthenticationFacts(Checks(spf=result)), ALL)
+    assert judgement.reply is not None
+    first, second, third = judgement.reply.encode().split(b"\r\n")[:3]
+    assert first.startswith(b"550-5.7.23 SPF validation failed")
+    assert second == b"550-5.7.23 the domain bank.example explains:"
+    assert third.startswith(b"550 5.7.23 see https://bank.example/why!!")
+    assert len(third) < 320
+    assert "its explanation: see https://bank.example/why!" in judgement.reason
+    # Where SPF is recorded only, the event has it.
+    recorded = judge_authentication(AuthenticationFacts(Checks(spf=result)), DEFAULT)
+    assert recorded.words["spf_explanation"].startswith("see https://bank.example/why!!")
+    assert len(recorded.words["spf_explanation"]) == 300
