@@ -130,9 +130,9 @@ def find_boundary(hops: Sequence[Hop], trusted: Trusted) -> Boundary:
         return Boundary(0, "", "", "", "", False, False, "there is no Received field: nobody tells where it came from")
     start = _first_of_ours(hops, trusted)
     if start is None:
-        who = "no trusted host wrote the top-most Received field" if trusted else "no host is named as trusted"
+        who = "no trusted host wrote the top" if trusted else "no host is named as trusted"
         at = next((at for at, hop in enumerate(hops) if hop.address and not trusted.is_address(hop.address)), 0)
-        return _boundary(hops, at, False, f"{who}, so it is taken as true without proof")
+        return _boundary(hops, at, False, f"{who}, so the top-most Received field is taken as true without proof")
     at = start
     caveats: list[str] = []
     while at + 1 < len(hops) and (why := _leads_on(hops[at], hops[at + 1], trusted)):
