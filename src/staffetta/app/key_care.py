@@ -49,6 +49,8 @@ async def _look(relay: Relay, *, make: bool) -> None:
     store = KeyStore(relay.config.data_dir)
     looked = await look_after(store, parts.world.resolver, parts.world.clock())
     room.signers.refresh()
+    if relay.staff is not None:
+        relay.staff.read_keys()
     if looked.problems:
         parts.alarms.sound("dkim", "; ".join(looked.problems))
     else:

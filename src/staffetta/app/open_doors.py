@@ -145,6 +145,13 @@ def bind_added(change: DoorChange, house: House, bind: BindTo) -> list[OpenDoor]
     return made
 
 
+def in_order(openings: Iterable[Opening], change: DoorChange, added: Iterable[OpenDoor]) -> list[OpenDoor]:
+    """The doors of a change, in the order of the openings that it was made from."""
+    found = {id(opening): door for door, opening in change.kept}
+    found.update((id(door.opening), door) for door in added)
+    return [found[id(opening)] for opening in openings]
+
+
 def _listening(opening: Opening, change: DoorChange, bind: BindTo) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from staffetta.accounts.store import AccountStore
@@ -23,10 +23,13 @@ from staffetta.app.pickup_start import watch_drop
 from staffetta.app.privileges import DEFAULT_USER, account_for, become, private_directory
 from staffetta.app.sessions import ask_to_leave, finish, sessions_end, watch_clock
 from staffetta.app.wiring import Parts, Stores, World, certificate_of, live_world, log_settings
+from staffetta.app.workers.crew import Crew
+from staffetta.app.workers.desk import Counter
+from staffetta.app.workers.staff import Orders, Staff, Surroundings
 from staffetta.config.schema import Config
 from staffetta.net.activation import Doorway, take_over
 from staffetta.net.listener import BindFailed, bind, connections_within, raise_descriptor_limit
-from staffetta.net.tls import ServerCertificate
+from staffetta.net.tls import CHECK_SECONDS, HeldCertificate, ServerCertificate
 from staffetta.observe.events import Event, Ready, Stopping, moment
 from staffetta.observe.log import EventLog
 from staffetta.observe.metrics import Counters
@@ -56,13 +59,18 @@ LOCK_TRIES: Final = 20
 class Relay:
     """One relay from start to stop. What is public here is for `app.reload` and `app.standing`.
 
-    `digest` names the text of the file in force. `closing` is called when it stops, before the doors close.
+    `digest` names the text of the file in force. `closing` is called when it stops, before the doors close. With a
+    `crew` the doors are in other processes, by `staff`. `on_failure` is told when it cannot go on (`failed`).
     `selfcheck`: did it find itself closed to strangers? None while nothing is known.
     """
 
-    def __init__(self, config: Config, digest: str = "") -> None:
+    def __init__(self, config: Config, digest: str = "", crew: Crew | None = None) -> None:
         self.config = config
         self.digest = digest
+        self.crew = crew
+        self.staff: Staff | None = None
+        self.failed = False
+        self.on_failure: Callable[[str], None] | None = None
         self.started_at = 0.0
         self.log: EventLog
         self.parts: Parts
@@ -88,7 +96,7 @@ class Relay:
     async def start(self) -> None:
         """Open for business; what was opened is closed again when a later step fails.
 
-        Raises BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, OSError."""
+        Raises BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, WorkerFault, OSError."""
         async with contextlib.AsyncExitStack() as undo:
             await self._start(undo)
             undo.pop_all()
@@ -97,6 +105,7 @@ class Relay:
             asyncio.create_task(watch_clock(self.parts.house), name="clock"),
             asyncio.create_task(self._forget_journal(), name="journal"),
             asyncio.create_task(care_for_keys(self), name="keys"),
+            asyncio.create_task(self._watch_certificate(), name="certificate"),
         ]
         watch_drop(self, self._drop_fault)
         self.emit(Ready(time=moment(time.time()), listeners=self.addresses()))
@@ -131,11 +140,43 @@ class Relay:
         self.parts = Parts(config, self.worlds[0], stores, self.emit, self.room_for_sessions(config))
         self.parts.dispatcher.start()
         undo.push_async_callback(self.parts.dispatcher.stop)
-        for opening, sockets in doors:
-            door = OpenDoor(opening, sockets, self.parts.house)
+        self.doors = [OpenDoor(opening, sockets, self.parts.house) for opening, sockets in doors]
+        for door in self.doors:
             undo.callback(door.listener.stop)
-            await door.listener.start()
-            self.doors.append(door)
+        if self.crew is None:
+            for door in self.doors:
+                await door.listener.start()
+        else:
+            await self._hire(self.crew, undo)
+
+    async def _hire(self, crew: Crew, undo: contextlib.AsyncExitStack) -> None:
+        """Let workers open the doors."""
+        counter = Counter(self.spool, self.parts.dispatcher, self.log)
+        house = self.parts.house
+        around = Surroundings(
+            counter, self.parts.alarms, house.login_failures, self.counters, house.report, self._cannot_go_on
+        )
+        staff = self.staff = Staff(crew.nursery, crew.table, around)
+        undo.callback(staff.end)
+        await staff.start(self.orders(self.config, self.certificate, self.doors))
+
+    def orders(self, config: Config, certificate: HeldCertificate | None, doors: Sequence[OpenDoor]) -> Orders:
+        """What workers are to do by a configuration; `doors` in its order."""
+        files = None if certificate is None else certificate.files
+        return Orders(config, files, tuple(doors), self.room_for_sessions(config))
+
+    def _cannot_go_on(self, reason: str) -> None:
+        self.failed = True
+        if self.on_failure is not None:
+            self.on_failure(reason)
+
+    async def _watch_certificate(self) -> None:
+        """Workers look at no files: what changes there is told to them."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            certificate, staff = self.certificate, self.staff
+            if certificate is not None and staff is not None and certificate.check():
+                staff.show(certificate.files)
 
     def room_for_sessions(self, config: Config) -> int:
         """Sessions at most, so that descriptors are left for delivery."""
@@ -167,7 +208,8 @@ class Relay:
             task.cancel()
         house = self.parts.house
         ask_to_leave(house)
-        await asyncio.gather(self.parts.dispatcher.stop(), sessions_end(house))
+        elsewhere = [self.staff.stop()] if self.staff is not None else []
+        await asyncio.gather(self.parts.dispatcher.stop(), sessions_end(house), *elsewhere)
         await finish(house)
 
     async def _forget_journal(self) -> None:

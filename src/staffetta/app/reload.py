@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from staffetta.app.open_doors import DoorChange, OpenDoor, bind_added, openings_of
+from staffetta.app.open_doors import DoorChange, OpenDoor, bind_added, in_order, openings_of
 from staffetta.app.open_doors import compare as compare_doors
 from staffetta.app.wiring import Plan, World, certificate_of, live_world, log_settings
 from staffetta.config.load import Loaded, Problems
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from staffetta.app.relay import Relay
     from staffetta.app.roads import Roads
 
-RESTART_ONLY: Final = frozenset({"data_dir", "user"})
+RESTART_ONLY: Final = frozenset({"data_dir", "user", "processes"})
 """What is fixed for the life of a process: the lock and the store are held, and root was given up."""
 
 PROBLEMS_TOLD: Final = 3
@@ -44,7 +44,7 @@ RETIRED_SECONDS: Final = 300.0
 """How long a resolver that was replaced still answers: attempts under way ask it."""
 
 _PLAIN: Final = (
-    "hostname data_dir postmaster user tls outbound queue limits checks dns console log journal".split()  # noqa: SIM905
+    "hostname data_dir postmaster user processes tls outbound queue limits checks dns console log journal".split()  # noqa: SIM905
 )
 
 Read = Callable[[bool], Loaded | Problems]
@@ -202,6 +202,8 @@ class Reloads:
         except BaseException:  # a bug of ours; doors that nothing stands behind would be worse than none
             await self._undo(ready.added, ready.world)
             raise
+        if relay.staff is not None:
+            await relay.staff.adopted()
         self._spawn(relay.parts.dispatcher.reconsider(self._changed_ways(roads, renewed)))
         if renewed:
             self._spawn(self._retire(before))
@@ -222,14 +224,22 @@ class Reloads:
             log = log_settings(config, relay.accounts.secret)
             doors = compare_doors(relay.doors, openings)
             added = bind_added(doors, relay.parts.house, bind)
-            for door in added:
-                await door.listener.start()
+            if relay.staff is None:
+                for door in added:
+                    await door.listener.start()
+            else:
+                ordered = in_order(openings, doors, added)
+                orders = relay.orders(config, certificate, ordered)
+                renewed = world is not relay.parts.world
+                await relay.staff.prepare(msgspec.structs.replace(orders, renewed=renewed))
         except BaseException:
             await self._undo(added, world)
             raise
         return _Next(loaded, certificate, world, plan, log, doors, tuple(added))
 
     async def _undo(self, added: Iterable[OpenDoor], world: World) -> None:
+        if self._relay.staff is not None:
+            self._relay.staff.forget()
         for door in added:
             door.listener.stop()
             door.end_sessions()
@@ -247,6 +257,8 @@ class Reloads:
         relay.log.adopt(ready.log)
         relay.doors = [*(door for door, _ in ready.doors.kept), *ready.added]
         ready.doors.adopt()
+        if relay.staff is not None:
+            relay.staff.adopt()
         for follower in self.followers:
             try:
                 follower(relay.config)

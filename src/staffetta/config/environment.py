@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from staffetta.config.compound import VIA
 from staffetta.config.keys import LISTEN, ROUTE, TABLES, Key
-from staffetta.config.kinds import Many, Number, SecretText, Switch
+from staffetta.config.kinds import Many, Number, NumberOrAuto, SecretText, Switch
 from staffetta.config.nearest import nearest
 from staffetta.config.positions import Path
 from staffetta.config.reader import Reader, label
@@ -152,6 +152,8 @@ def _raw(reader: Reader, key: Key, name: str, text: str) -> Any:
     if isinstance(kind, Number):
         if text.isascii() and text.isdigit() and len(text) < 19:
             return int(text)
+        if isinstance(kind, NumberOrAuto) and text == "auto":
+            return text
         reader.report_variable("C106", name, f"{quoted(text)} is not a whole number", "write digits alone")
         return None
     if isinstance(kind, Switch):

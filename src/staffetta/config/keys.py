@@ -13,6 +13,7 @@ from staffetta.config.kinds import (
     ADDRESS,
     COUNT,
     DOMAIN,
+    MOST_PROCESSES,
     NETWORKS,
     PATH,
     PORT,
@@ -22,6 +23,7 @@ from staffetta.config.kinds import (
     Kind,
     Many,
     Number,
+    NumberOrAuto,
     SecretText,
     Switch,
     Text,
@@ -106,6 +108,13 @@ TOP: Final = Table(
             Text("an account", '"staffetta"', str),
             "account to become after binding ports as root",
             words="`staffetta` if it exists",
+        ),
+        Key(
+            "processes",
+            NumberOrAuto(0, MOST_PROCESSES),
+            "processes that take mail in, beside the one that stores and delivers; `0`: one process does everything;"
+            ' `"auto"`: one for each core but the first, at most 4',
+            "0",
         ),
     ),
 )

@@ -161,6 +161,18 @@ class Number:
         return raw
 
 
+class NumberOrAuto(Number):
+    """A whole number, or "auto"; then None."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__(low, high)
+        self.word = 'whole number or "auto"'
+
+    def read(self, reader: Reader, path: Path, raw: Any) -> Any:
+        """See Kind."""
+        return None if raw == "auto" else super().read(reader, path, raw)
+
+
 class Switch:
     """true or false."""
 
@@ -248,4 +260,5 @@ ADDRESS: Final = Text("an address", '"anna@example.org"', values.parse_address)
 NETWORKS: Final = Many(Text("a network", '"192.0.2.0/24"', values.parse_network_of), "list of networks")
 PATH: Final = FilePath()
 PORT: Final = Number(1, 65535)
+MOST_PROCESSES: Final = 64
 COUNT: Final = Number(1, 1_000_000_000)

@@ -352,13 +352,15 @@ class Journal(msgspec.Struct, frozen=True, gc=False):
 class Config(msgspec.Struct, frozen=True, gc=False):
     """The whole file, every default filled in. `routes` ends with the implied one unless `default` is written.
 
-    `user` None: `staffetta` if that account exists. `postmaster` None: a mailbox of that name below `data_dir/mail`.
+    `user` None: `staffetta` if that account exists. `processes` None: as many as suit the machine. `postmaster` None: a
+    mailbox of that name below `data_dir/mail`.
     """
 
     hostname: Domain
     data_dir: Path = Path("/var/lib/staffetta")
     postmaster: Mailbox | None = None
     user: str | None = None
+    processes: int | None = 0
     tls: Tls | None = None
     listeners: tuple[Listen, ...] = ()
     domains: tuple[LocalDomain, ...] = ()

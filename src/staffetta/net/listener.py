@@ -55,11 +55,6 @@ class Listener:
         """What is bound; empty once it has stopped."""
         return tuple(self._sockets)
 
-    def lend(self) -> None:
-        """Let other processes accept, who were given the sockets: clients may come from now on."""
-        for sock in self._sockets:
-            sock.listen(BACKLOG)
-
     async def start(self) -> None:
         """Begin to accept."""
         loop = asyncio.get_running_loop()

@@ -1,0 +1,193 @@
+"""The main process as sessions of a worker see it: a spool for drafts, messages and journal entries, and a log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from staffetta.app.workers.frames import Append, Arrival, Chunk, Discard, LogLines, NotStored, Stored
+from staffetta.app.workers.letters import entry_of, heading_of, target_of
+from staffetta.app.workers.wire import Wire, WireBroken
+from staffetta.intake.door import House
+from staffetta.intake.handover import Arrived
+from staffetta.observe.events import Accept, Event, encode
+from staffetta.observe.log import GATHER_SECONDS, LineMaker
+from staffetta.observe.metrics import Counters
+from staffetta.spool.contract import CHUNK_OCTETS, Draft, JournalEntry, SpoolUnavailable
+
+LINES_AT_ONCE: Final = 64
+"""Log lines that travel together."""
+
+MOST_UNSENT_OCTETS: Final = 8 * 1024 * 1024
+"""When so much waits for the main process, log lines are left out and counted: nobody waits for a log."""
+
+
+class RemoteLog:
+    """The log of a worker: lines are made here, and written by the main process."""
+
+    def __init__(self, wire: Wire, lines: LineMaker) -> None:
+        self.counters = Counters()
+        self._wire = wire
+        self._lines = lines
+        self._loop = asyncio.get_running_loop()
+        self._waiting = bytearray()
+        self._count = 0
+        self._dropped = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def adopt(self, lines: LineMaker) -> None:
+        """Make lines in another way from now on."""
+        self._lines = lines
+
+    def emit(self, event: Event) -> None:
+        """Count an event, and log it."""
+        self.counters.observe(event)
+        if not self._lines.wants(event):
+            return
+        if self._wire.unsent > MOST_UNSENT_OCTETS:
+            self._dropped += 1
+            return
+        self._waiting += self._lines.render(event)
+        self._count += 1
+        if self._count >= LINES_AT_ONCE:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(GATHER_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Send what has gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._count or self._dropped:
+            self._wire.send(LogLines(bytes(self._waiting), self._count, self._dropped))
+            self._waiting.clear()
+            self._count = self._dropped = 0
+
+    def line_of(self, event: Accept) -> bytes | None:
+        """The line for an event that the main process will log: b"" where it is what the journal says, None for none.
+
+        The event is counted when it has become true, by `count`."""
+        if not self._lines.wants(event):
+            return None
+        return b"" if self._lines.as_encoded else self._lines.render(event)
+
+    def count(self, event: Event) -> None:
+        """Count an event that the main process logs."""
+        self.counters.observe(event)
+
+
+class RemoteSpool:
+    """See spool.contract.Spool: of it what sessions use."""
+
+    def __init__(self, wire: Wire, log: RemoteLog) -> None:
+        self._wire = wire
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._drafts = 0
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+
+    def draft(self) -> Draft:
+        """See Spool."""
+        return Draft([])
+
+    async def write(self, draft: Draft, data: bytes) -> None:
+        """See Spool."""
+        draft.pending.append(data)
+        draft.pending_octets += len(data)
+        if draft.pending_octets < CHUNK_OCTETS:
+            return
+        content = b"".join(draft.pending)
+        whole = len(content) - len(content) % CHUNK_OCTETS
+        draft.pending = [content[whole:]] if whole < len(content) else []
+        draft.pending_octets = len(content) - whole
+        if draft.number is None:
+            self._drafts += 1
+            draft.number = self._drafts
+        for start in range(0, whole, CHUNK_OCTETS):
+            await self._room()
+            number, answer = self._ask()
+            self._send(number, Chunk(number, draft.number, content[start : start + CHUNK_OCTETS]))
+            await answer
+            draft.stored_octets += CHUNK_OCTETS
+            draft.stored_chunks += 1
+
+    async def discard(self, draft: Draft) -> None:
+        """See Spool."""
+        draft.pending.clear()
+        draft.pending_octets = 0
+        number, draft.number = draft.number, None
+        if number is not None:
+            self._wire.send(Discard(number))
+
+    async def append_journal(self, entries: Sequence[JournalEntry]) -> None:
+        """See Spool."""
+        await self._room()
+        number, answer = self._ask()
+        self._send(number, Append(number, tuple(map(entry_of, entries))))
+        await answer
+
+    async def hand_over(self, house: House, arrived: Arrived) -> None:
+        """See intake.handover.hand_over."""
+        if self._wire.blocked:
+            await self._room()
+        message, draft, event = arrived.message, arrived.draft, arrived.event
+        head, rest = arrived.head, b""
+        if draft.number is None and message.size <= CHUNK_OCTETS:
+            head = b"".join([head, *draft.pending])
+        else:
+            rest = b"".join(draft.pending)
+        number, answer = self._ask()
+        self._send(
+            number,
+            Arrival(
+                number,
+                draft.number or 0,
+                heading_of(message),
+                tuple([target_of(one) for one in arrived.recipients]),
+                head,
+                rest,
+                encode(event),
+                self._log.line_of(event),
+            ),
+        )
+        await answer
+        self._log.count(event)
+
+    def changes(self) -> int:
+        """See Spool. Nothing here changes."""
+        return 0
+
+    def answered(self, frame: Stored | NotStored) -> None:
+        """The main process has done what was asked, or not."""
+        answer = self._waiting.pop(frame.number, None)
+        if answer is None or answer.done():
+            return
+        if isinstance(frame, Stored):
+            answer.set_result(None)
+        elif frame.bug:
+            answer.set_exception(RuntimeError(frame.reason))
+        else:
+            answer.set_exception(SpoolUnavailable(frame.reason, full=frame.full))
+
+    def _ask(self) -> tuple[int, asyncio.Future[None]]:
+        self._number += 1
+        answer = self._waiting[self._number] = self._loop.create_future()
+        return self._number, answer
+
+    def _send(self, number: int, frame: msgspec.Struct) -> None:
+        try:
+            self._wire.send(frame)
+        except BaseException:  # it cannot be encoded: a bug of ours, told to whoever asked
+            del self._waiting[number]
+            raise
+
+    async def _room(self) -> None:
+        try:
+            await self._wire.room()
+        except WireBroken as error:
+            raise SpoolUnavailable(str(error)) from error
