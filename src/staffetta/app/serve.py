@@ -15,7 +15,6 @@ from staffetta.app.relay import Relay
 from staffetta.app.reload import Reloads
 from staffetta.app.sentinel import Sentinel
 from staffetta.app.standing import Standing
-from staffetta.app.workers.crew import crew_for
 from staffetta.config.load import Loaded, Problems, load
 from staffetta.net.listener import BindFailed
 from staffetta.net.loop import Signals, run
@@ -37,28 +36,16 @@ def serve(loaded: Loaded, file: Path | None = None) -> int:
     def read(files: bool) -> Loaded | Problems:
         return load(path, os.environ, files=files)
 
-    try:
-        crew = crew_for(loaded.config)
-    except (PrivilegeError, OSError) as error:
-        return _cannot_start(error)
-
     async def main(signals: Signals) -> int:
-        relay = Relay(loaded.config, loaded.digest, crew)
-        relay.on_failure = signals.ask_to_stop
+        relay = Relay(loaded.config, loaded.digest)
         console = relay.console = ConsolePort(relay, insist=loaded.written("console", "bind"))
         notify = Notify(os.environ)
         try:
             console.bind()
             await relay.start()
-        except (
-            BindFailed,
-            CertificateFault,
-            PrivilegeError,
-            AlreadyRunning,
-            StoreError,
-            OSError,
-        ) as error:
-            return _cannot_start(error)
+        except (BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, OSError) as error:
+            sys.stderr.write(f"staffetta: cannot start: {error}\n")
+            return NOT_ALLOWED if _not_allowed(error) else CANNOT_START
         reloads = Reloads(relay, read, notify)
         sentinel = Sentinel(relay)
         reloads.followers.append(sentinel.reloaded)
@@ -79,13 +66,9 @@ def serve(loaded: Loaded, file: Path | None = None) -> int:
             return 1
         await stopping
         await console.close()
-        return int(relay.failed)
+        return 0
 
-    try:
-        return run(main)
-    finally:
-        if crew is not None:
-            crew.nursery.close()
+    return run(main)
 
 
 async def _open_control(relay: Relay, *answering: Standing | Sentinel) -> None:
@@ -101,11 +84,6 @@ async def _open_control(relay: Relay, *answering: Standing | Sentinel) -> None:
         sys.stderr.write(f"staffetta: {text}\n")
     else:
         relay.closing.append(control.close)
-
-
-def _cannot_start(error: Exception) -> int:
-    sys.stderr.write(f"staffetta: cannot start: {error}\n")
-    return NOT_ALLOWED if _not_allowed(error) else CANNOT_START
 
 
 def _not_allowed(error: Exception) -> bool:
