@@ -15,6 +15,7 @@ from staffetta.app.relay import Relay
 from staffetta.app.reload import Reloads
 from staffetta.app.sentinel import Sentinel
 from staffetta.app.standing import Standing
+from staffetta.app.workers.crew import crew_for
 from staffetta.config.load import Loaded, Problems, load
 from staffetta.net.listener import BindFailed
 from staffetta.net.loop import Signals, run
@@ -36,16 +37,28 @@ def serve(loaded: Loaded, file: Path | None = None) -> int:
     def read(files: bool) -> Loaded | Problems:
         return load(path, os.environ, files=files)
 
+    try:
+        crew = crew_for(loaded.config)
+    except (PrivilegeError, OSError) as error:
+        return _cannot_start(error)
+
     async def main(signals: Signals) -> int:
-        relay = Relay(loaded.config, loaded.digest)
+        relay = Relay(loaded.config, loaded.digest, crew)
+        relay.on_failure = signals.ask_to_stop
         console = relay.console = ConsolePort(relay, insist=loaded.written("console", "bind"))
         notify = Notify(os.environ)
         try:
             console.bind()
             await relay.start()
-        except (BindFailed, CertificateFault, PrivilegeError, AlreadyRunning, StoreError, OSError) as error:
-            sys.stderr.write(f"staffetta: cannot start: {error}\n")
-            return NOT_ALLOWED if _not_allowed(error) else CANNOT_START
+        except (
+            BindFailed,
+            CertificateFault,
+            PrivilegeError,
+            AlreadyRunning,
+            StoreError,
+            OSError,
+        ) as error:
+            return _cannot_start(error)
         reloads = Reloads(relay, read, notify)
         sentinel = Sentinel(relay)
         reloads.followers.append(sentinel.reloaded)
@@ -66,9 +79,13 @@ def serve(loaded: Loaded, file: Path | None = None) -> int:
             return 1
         await stopping
         await console.close()
-        return 0
+        return int(relay.failed)
 
-    return run(main)
+    try:
+        return run(main)
+    finally:
+        if crew is not None:
+            crew.nursery.close()
 
 
 async def _open_control(relay: Relay, *answering: Standing | Sentinel) -> None:
@@ -84,6 +101,11 @@ async def _open_control(relay: Relay, *answering: Standing | Sentinel) -> None:
         sys.stderr.write(f"staffetta: {text}\n")
     else:
         relay.closing.append(control.close)
+
+
+def _cannot_start(error: Exception) -> int:
+    sys.stderr.write(f"staffetta: cannot start: {error}\n")
+    return NOT_ALLOWED if _not_allowed(error) else CANNOT_START
 
 
 def _not_allowed(error: Exception) -> bool:
