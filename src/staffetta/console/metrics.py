@@ -37,7 +37,7 @@ MECHANISMS: Final = ("PLAIN", "LOGIN", "SCRAM-SHA-256")
 OUTCOMES: Final = ("delivered", "deferred", "failed")
 NOTICES: Final = ("failed", "delayed", "delivered")
 STATES: Final = (State.QUEUED, State.ACTIVE, State.DEFERRED, State.HELD)
-ALARMS: Final = ("blocklist", "console", "control", "dkim", "relay", "other")
+ALARMS: Final = tuple("blocklist console control dkim forecast masked selfcheck workers other".split())  # noqa: SIM905
 """Kinds of alarms: the first word of an alarm's name, `other` for what is none of these."""
 
 

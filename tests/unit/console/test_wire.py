@@ -248,6 +248,24 @@ def test_closing_ends_work_for_who_is_there() -> None:
     assert ended == ["cancelled"]
 
 
+def test_what_follows_is_not_kept_either() -> None:
+    async def slow(_: Request) -> Response:
+        await asyncio.sleep(5)
+        return sentence(200, "ok")
+
+    async def scene(hall: Hall) -> None:
+        channel = await hall.connect()
+        channel.write(GET)
+        await asyncio.sleep(1)
+        channel.write(b"a" * (1 << 20))
+        await asyncio.sleep(1)
+        (connection,) = hall.reception.connections
+        assert len(connection._http.trailing_data[0]) == 0
+        assert status(await read_all(channel)) == 200
+
+    play(scene, lambda: Hall(slow))
+
+
 def test_a_body_that_is_awaited_is_asked_for() -> None:
     async def scene(hall: Hall) -> None:
         channel = await hall.connect()
