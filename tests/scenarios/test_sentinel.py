@@ -29,7 +29,7 @@ from staffetta.observe.events import AlarmCleared, AlarmRaised, Event, Refuse
 from staffetta.policy import relay as policy
 from staffetta.testing import clock as virtual
 from staffetta.testing.authority import Authority
-from staffetta.testing.daemon import Daemon
+from staffetta.testing.daemon import CONFIG, Daemon
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -618,6 +618,29 @@ def test_who_is_all_the_world_at_an_open_door_is_no_client_of_ours(tmp_path: Pat
             assert (await front.asks(1, to="u@any.example")).startswith("250"), "mail for us needs no trust"
 
     play(tmp_path, MASKED, scene)
+
+
+def test_doors_in_other_processes_are_watched_too(tmp_path: Path) -> None:
+    head = CONFIG.replace("data_dir", "processes = 1\ndata_dir")
+    alarm = "every client of every door comes from it"
+
+    async def main() -> None:
+        async with Daemon(tmp_path, MASKED, {"postmaster@example.org": "secret"}, head=head) as daemon:
+            done = await asyncio.to_thread(command, daemon, "check", "relay", "--live", "--json")
+            assert done.returncode == 0, done.stderr
+            assert {door["way"] for door in json.loads(done.stdout)["doors"]} == {"memory"}
+            assert {event["event"] for event in daemon.log()} == {"ready"}
+            front = Masquerade("172.20.0.7", daemon.doors["mx"].port)
+            async with front, Masquerade("172.20.0.7", daemon.doors["office"].port) as office:
+                for number in range(10):
+                    assert (await front.asks(number, to="postmaster@example.org")).startswith("250")
+                assert (await office.asks(1)).startswith("550 5.7.1")
+            assert alarm in (await daemon.told("alarm"))[0]["reason"]
+            health = await asyncio.to_thread(command, daemon, "status")
+            assert alarm in health.stdout
+            assert "Traceback" not in daemon.complaints()
+
+    asyncio.run(main())
 
 
 def test_the_sentinel_is_no_stranger_behind_anybody(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class Sentinel:
         relay = self._relay
         parts, started = relay.parts, relay.parts.world.monotonic()
         self._turn += 1
-        plan = Asking(relay.config, relay.doors, self._machine).plan(self._turn)
+        plan = Asking(relay.config, relay.doors, self._machine, relay.staff is not None).plan(self._turn)
         self._done, self._total = 0, sum(len(trials) for _, trials in plan)
         dry = dry_house(parts.house, relay.accounts)
         check = Check(Lines(self._probes, dry), Judge(parts.house, named_targets(relay.config)), self._pace)

@@ -21,6 +21,8 @@ import msgspec
 from staffetta.accounts.store import AccountStore
 from staffetta.app import sessions
 from staffetta.app.open_doors import DoorChange, OpenDoor, Opening, openings_of
+from staffetta.app.sentinel_machine import read_machine
+from staffetta.app.sentinel_masks import MaskWatch
 from staffetta.app.wiring import Common, Parts, Plan, Stores, World, live_world, log_settings
 from staffetta.app.workers import frames
 from staffetta.app.workers.frames import TO_WORKER
@@ -57,6 +59,7 @@ class Worker:
     """One worker at its `place` among the workers."""
 
     def __init__(self, wire: socket, place: int, table: ConnectionTable) -> None:
+        self._masks: MaskWatch
         self._place = place
         self._table = table
         self._wire = Wire(wire, TO_WORKER, self._received, _main_process_is_gone)
@@ -184,6 +187,7 @@ class Worker:
         )
         stores = Stores(cast(Spool, self._spool), self._accounts)
         self._parts = Parts(config, world, stores, self._log.emit, order.connections, common=common)
+        self._masks = self._parts.house.masks = MaskWatch(self._parts, config, read_machine().gateways)
         self._spawn(sessions.watch_clock(self._parts.house))
         self._spawn(self._tally())
         return self._parts
@@ -195,6 +199,7 @@ class Worker:
         before = parts.world
         if ready.plan is not None:
             parts.adopt(ready.plan)
+            self._masks.reloaded(ready.config)
             self._log.adopt(LineMaker(log_settings(ready.config, self._accounts.secret)))
         self._certificate = ready.certificate
         self._doors = ready.doors
