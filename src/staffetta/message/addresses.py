@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from staffetta.mail.address import AddressError, Mailbox, parse_mailbox
-from staffetta.message.phrases import addresses_in
+from staffetta.message.phrases import addresses_in, mentions_too_many
 
 FIELD_OCTETS: Final = 16 * 1024
 """How much of one field is examined: at most some 10 ms of work. Longer ones are a problem by themselves."""
@@ -35,6 +35,7 @@ _PLAIN_ADDRESS: Final = rf"([{_ATEXT}.]++@[A-Za-z0-9.\-]++)"
 _SIMPLE = re.compile(rf'(?:(?:[{_ATEXT} .]*+|"[^"\\<>@,:;()]*+"[ \t]*+)<{_PLAIN_ADDRESS}>|{_PLAIN_ADDRESS})')
 """The everyday forms, for which no token is made."""
 
+_WIDE_AT = re.compile("[\ufe6b\uff20]")
 _CONTROL = re.compile(r"[\x01-\x08\x0a-\x1f\x7f]")
 _DOT_ATOM = re.compile(rf'"[{_ATEXT}]++(?:\.[{_ATEXT}]++)*+"')
 _WORDS: Final = frozenset({"atom", "quoted", "space", "comment", "."})
@@ -86,7 +87,7 @@ def parse_address_list(value: bytes) -> AddressList:
         problems.add(AddressProblem.NOT_UTF8)
         text = value.decode("utf-8", "surrogateescape")
     simple = _SIMPLE.fullmatch(text)
-    if simple and not problems and "=?" not in text:
+    if simple and not problems and "=?" not in text and (text.isascii() or not _WIDE_AT.search(text)):
         try:
             return AddressList((parse_mailbox(simple[1] or simple[2], smtputf8=True),))
         except AddressError:
@@ -102,6 +103,8 @@ def parse_address_list(value: bytes) -> AddressList:
     shown = _shown(text, mailboxes)
     if shown and any(map(_is_tricky, tokens)):
         problems.add(AddressProblem.HIDDEN_ADDRESS)
+    if mentions_too_many(text):
+        problems.add(AddressProblem.TOO_MANY)
     order = tuple(AddressProblem)
     return AddressList(mailboxes, tuple(sorted(problems, key=order.index)), shown)
 
@@ -270,7 +273,7 @@ def _trim(tokens: list[Token]) -> list[Token]:
 
 
 def _shown(text: str, mailboxes: tuple[Mailbox, ...]) -> tuple[Mailbox, ...]:
-    if "=?" not in text and text.count("@") <= len(mailboxes):
+    if text.isascii() and "=?" not in text and text.count("@") <= len(mailboxes):
         return ()
     known = set(map(comparable, mailboxes))
     return tuple(mailbox for mailbox in addresses_in(text) if comparable(mailbox) not in known)

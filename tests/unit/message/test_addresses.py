@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from staffetta.message.addresses import ADDRESSES, FIELD_OCTETS, AddressProblem, parse_address_list
@@ -75,7 +77,7 @@ P = AddressProblem
         ("<a@x.example\\,b@y.example>", [], [P.SYNTAX], ["a@x.example", "b@y.example"]),
         ("a b@x.example", [], [P.SYNTAX, P.SPACE], ["b@x.example"]),
         ("a@x.example b", [], [P.SYNTAX, P.SPACE], ["a@x.example"]),
-        ("a@b@x.example", [], [P.SYNTAX], []),
+        ("a@b@x.example", [], [P.SYNTAX], ["a@b"]),
         ("a@x..example", [], [P.SYNTAX], []),
         ("anna", [], [P.SYNTAX], []),
         ("=?utf-8?q?a=40x.example?=", [], [P.SYNTAX, P.ENCODED_WORD], ["a@x.example"]),
@@ -87,7 +89,7 @@ P = AddressProblem
         ("a\0@x.example", [], [P.NUL, P.SYNTAX], []),
         ("a@x.example\r\x0b", ["a@x.example"], [P.CONTROL, P.SYNTAX], []),
         ("a@1.2.3.4", [], [P.SYNTAX], []),
-        ("kelvin@\u212a.example", [], [P.SYNTAX], []),
+        ("kelvin@\u212a.example", [], [P.SYNTAX], ["kelvin@k.example"]),
     ],
 )
 def test_table(value: str, mailboxes: list[str], problems: list[AddressProblem], shown: list[str]) -> None:
@@ -123,7 +125,8 @@ def test_a_field_is_examined_up_to_its_limits() -> None:
         ("=?utf-8?x?a?=", "=?utf-8?x?a?="),
         ("=?no charset?q?a?=", "=?no charset?q?a?="),
         ("=?utf-8?q?a=00b?=", "ab"),
-        ("=?utf-7?q?+AEA-?=", "+AEA-"),
+        ("=?utf-7?q?+AEA-?=", "@"),
+        ("=?utf-7?q?+A?=", "+A"),
         ("=?zlib?b?eJw=?=", "x\x9c"),
     ],
 )
@@ -137,3 +140,45 @@ def test_mentioned_addresses() -> None:
         "b@y.example",
         "c@z.example",
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '"ben@b.example"',
+        '"ben\\@b.example"',
+        '"ben@b.example/x"',
+        '"*ben@b.example*"',
+        '"ben..x@b.example"',
+        '"BEN@B.EXAMPLE."',
+        '"ben@b.exa\u200bmple"',
+        '"ben@b\u3002example"',
+        "ben\uff20b.example",
+        '"ben\ufe6bb.example"',
+        "ben\uff20\uff42.example",
+        "=?utf-8?q?ben=40b.example?=",
+        "=?utf-8?q?ben=40b?= =?utf-8?q?.example?=",
+        "=?utf-8?q?ben=EF=BC=A0b.example?=",
+        "=?utf-7?q?ben+AEA-b.example?=",
+        "=?utf-16be?b?AGIAZQBuAEAAYgAuAGUAeABhAG0AcABsAGU=?=",
+        '"ben=?utf-8?q?=40b.example?="',
+    ],
+)
+def test_a_name_that_looks_like_an_address_is_one(name: str) -> None:
+    found = parse_address_list(f"{name} <anna@a.example>".encode())
+    assert [str(mailbox) for mailbox in found.mailboxes] == ["anna@a.example"]
+    assert [str(mailbox.domain) for mailbox in found.shown] == ["b.example"], found
+
+
+@pytest.mark.parametrize("before", ["x@y.example " * 25, "=?utf-8?q?x?= " * 201])
+def test_no_address_hides_behind_many(before: str) -> None:
+    name = before + ("=?utf-8?q?ben=40b.example?=" if "=?" in before else "ben@b.example")
+    written = f"{name} <anna@a.example>" if "=?" in before else f'"{name}" <anna@a.example>'
+    assert P.TOO_MANY in parse_address_list(written.encode()).problems
+
+
+@pytest.mark.parametrize("text", ["a" * 16000, "a.@" * 5000, "\uff20" * 5000, "\\@" * 8000, "@a" * 8000])
+def test_mentions_are_found_in_linear_time(text: str) -> None:
+    start = time.process_time()
+    addresses_in(text)
+    assert time.process_time() - start < 0.2
