@@ -264,7 +264,8 @@ def test_a_named_port_that_is_taken_is_a_start_error(tmp_path: Path) -> None:
         (tmp_path / "staffetta.toml").write_text(text)
         done = run(tmp_path)
     assert done.returncode == 8
-    assert f"[console] bind: 127.0.0.1:{port}: another program already listens there" in done.stderr
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "[console]" in done.stderr
     assert '"ready"' not in done.stdout
 
 
