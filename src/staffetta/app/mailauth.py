@@ -34,13 +34,18 @@ def examining_room(config: Config, world: World, alarms: Alarms, before: Examini
         Mode(checks.dmarc.value),
         Mode(checks.arc.value),
         frozenset(checks.forwarders),
+        Mode(checks.reverse.value),
+        Mode(checks.helo.value),
     )
     lists = tuple(
         ListSettings(one.zone.ascii, NetworkSet(one.codes), one.action.value, of_domains=of_domains)
         for of_domains, some in ((False, checks.blocklist), (True, checks.domain_blocklist))
         for one in some
     )
-    if not lists and all(mode is Mode.OFF for mode in (settings.spf, settings.dkim, settings.dmarc, settings.arc)):
+    about_message = (settings.spf, settings.dkim, settings.dmarc, settings.arc)
+    # Names are worth a look only beside something else, unless mail is refused for them.
+    wanted = lists or Mode.ENFORCE in {settings.reverse, settings.helo}
+    if not wanted and all(mode is Mode.OFF for mode in about_message):
         return None
 
     def told(state: ListState) -> None:

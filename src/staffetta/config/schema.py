@@ -318,6 +318,8 @@ class Checks(msgspec.Struct, frozen=True, gc=False):
     arc: CheckMode = CheckMode.RECORD
     junk: str = "Junk"
     forwarders: tuple[Domain, ...] = ()
+    reverse: CheckMode = CheckMode.RECORD
+    helo: CheckMode = CheckMode.RECORD
     blocklist: tuple[BlockList, ...] = ()
     domain_blocklist: tuple[BlockList, ...] = ()
 

@@ -90,6 +90,11 @@ GROUPS: Final = (
             " DKIM do not refuse it.",
             "blocklist": "A block list has the client's address or a domain: `[[checks.blocklist]]`,"
             " `[[checks.domain_blocklist]]`.",
+            "reverse_name": 'The client\'s address has no name that leads back to it (`[checks] reverse = "enforce"`).',
+            "reverse_unknown": "The name of the client's address cannot be asked for now; the client is told to come"
+            " again.",
+            "helo_name": "The client greeted with a name that is malformed, not a full one, unknown to the DNS, or ours"
+            ' (`[checks] helo = "enforce"`).',
             "dmarc_reject": "The domain in From asks for refusal of what nothing proves, and nothing proves this.",
             "dmarc_quarantine": "The same, and it asks for the junk folder.",
             "dmarc_unknown": "DMARC could not be checked now; the client is told to come again.",

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from staffetta.dns.blocklist import Listing
+from staffetta.dns.hello import HelloWord, check_hello
 from staffetta.dns.list_health import ListHealth, ListSettings
 from staffetta.dns.resolver import Resolver
 from staffetta.dns.reverse import Reverse, find_name
@@ -82,14 +83,14 @@ class Examination:
             about_client = group.create_task(self._ask_about_client(asker, origin))
         helo, mail_from = spf.result()
         dkim = signatures.result()
-        reverse, listings = about_client.result()
+        reverse, hello, listings = about_client.result()
         dmarc = None
         if room.settings.dmarc is not Mode.OFF:
             dmarc = await check_dmarc(asker, DmarcFacts(self.identity, mail_from, helo, dkim or ()))
         # After DMARC, which decides: a chain of custody may use up all questions that are left.
         arc = None if self._arc is None else await self._arc.finish(asker, room.clock(), room.turns.next)
         listings += await self._ask_about_domains(asker, origin, dkim or ())
-        return Checks(helo, mail_from, dkim, dmarc, arc, reverse, listings, before - asker.left)
+        return Checks(helo, mail_from, dkim, dmarc, arc, reverse, listings, before - asker.left, hello)
 
     async def _ask_spf(self, asker: Asker, origin: Origin) -> tuple[SpfResult | None, SpfResult | None]:
         if self.room.settings.spf is Mode.OFF:
@@ -106,14 +107,26 @@ class Examination:
     async def _ask_signatures(self, asker: Asker) -> tuple[DkimResult, ...] | None:
         return None if self._dkim is None else await self._dkim.finish(asker, self.room.clock(), self.room.turns.next)
 
-    async def _ask_about_client(self, asker: Asker, origin: Origin) -> tuple[Reverse, tuple[Listing, ...]]:
+    async def _ask_about_client(
+        self, asker: Asker, origin: Origin
+    ) -> tuple[Reverse | None, HelloWord | None, tuple[Listing, ...]]:
         room = self.room
         lists = [one for one in room.lists if not one.of_domains]
         if not lists:
-            return await find_name(asker, origin.client), ()
+            return *await self._ask_names(asker, origin), ()
         asked = asyncio.gather(*(room.health.ask_address(asker, one, origin.client) for one in lists))
-        reverse, listings = await asyncio.gather(find_name(asker, origin.client), asked)
-        return reverse, tuple(listings)
+        names, listings = await asyncio.gather(self._ask_names(asker, origin), asked)
+        return *names, tuple(listings)
+
+    async def _ask_names(self, asker: Asker, origin: Origin) -> tuple[Reverse | None, HelloWord | None]:
+        """The name of the client's address, and whether the one that it greeted with is its own."""
+        room = self.room
+        reverse = hello = None
+        if room.settings.reverse is not Mode.OFF:
+            reverse = await find_name(asker, origin.client)
+        if room.settings.helo is not Mode.OFF:
+            hello = await check_hello(asker, origin.helo, origin.client, room.hostname, reverse or Reverse())
+        return reverse, hello
 
     async def _ask_about_domains(
         self, asker: Asker, origin: Origin, dkim: tuple[DkimResult, ...]

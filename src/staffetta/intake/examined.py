@@ -14,7 +14,7 @@ from staffetta.intake.stamp import Stamp
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.address import Mailbox, NullPath
 from staffetta.mail.reply import Reply
-from staffetta.mailauth.ar import Peer, method_results
+from staffetta.mailauth.ar import Peer, method_results, remarks
 from staffetta.mailauth.dmarc.aggregate import DmarcRecord, Handling, dmarc_record
 from staffetta.mailauth.results import Checks
 from staffetta.message.auth_results import authentication_results
@@ -56,7 +56,7 @@ def _stamp(
     session: Session, transaction: Transaction, checks: Checks, judgement: Judgement, record: DmarcRecord | None
 ) -> Stamp:
     peer = Peer(session.client, session.helo, str(transaction.claimed_sender))
-    fields = authentication_results(session.house.hostname, method_results(checks, peer))
+    fields = authentication_results(session.house.hostname, method_results(checks, peer), remarks(checks))
     quarantine = None
     if judgement.disposition is Disposition.JUNK:
         quarantine = Quarantine(judgement.rule, judgement.reason)

@@ -90,6 +90,24 @@ def _properties(*parts: tuple[str, str, str]) -> tuple[Property, ...]:
     return tuple([Property(*part) for part in parts if part[2]])
 
 
+def remarks(checks: Checks) -> tuple[str, ...]:
+    """What was found out and has no method in RFC 8601, for the comment that ends the field: a method of our own could
+    make readers ignore the whole field (section 2.7.6)."""
+    said: list[str] = []
+    if checks.hello is not None:
+        said.append(f"HELO name {checks.hello.value}")
+    hits = [one for one in checks.listings if one.listed]
+    said += [f"{one.subject} listed by {one.zone}: {', '.join(one.codes)}" for one in hits]
+    silent = dict.fromkeys(one.zone for one in checks.listings if one.error)
+    listing = {one.zone for one in hits}
+    clean = dict.fromkeys(one.zone for one in checks.listings if one.zone not in listing and one.zone not in silent)
+    if clean:
+        said.append(f"not listed by {', '.join(clean)}")
+    if silent:
+        said.append(f"no answer that counts from {', '.join(silent)}")
+    return tuple(said)
+
+
 def check_words(checks: Checks) -> dict[str, str]:
     """One word for each check that was made: the `checks` of the `accept` event. `blocklist` names the zones."""
     words: dict[str, str] = {}
@@ -109,6 +127,8 @@ def check_words(checks: Checks) -> dict[str, str]:
         words["arc"] = checks.arc.word.value
     if checks.reverse is not None:
         words["iprev"] = reverse_word(checks).value
+    if checks.hello is not None:
+        words["helo_name"] = checks.hello.value
     if checks.listings:
         listed = [one.zone for one in checks.listings if one.listed]
         words["blocklist"] = ",".join(dict.fromkeys(listed)) or "none"

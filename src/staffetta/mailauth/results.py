@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from staffetta.dns.blocklist import Listing
+from staffetta.dns.hello import HelloWord
 from staffetta.dns.reverse import Reverse
 
 
@@ -117,3 +118,4 @@ class Checks(msgspec.Struct, frozen=True, gc=False):
     reverse: Reverse | None = None
     listings: tuple[Listing, ...] = ()
     queries: int = 0
+    hello: HelloWord | None = None

@@ -19,10 +19,14 @@ NAME: Final = b"authentication-results"
 VALUE_CHARACTERS: Final = 300
 """Longest value of a property or reason; longer ones are cut."""
 
+REMARKS: Final = 16
+"""Most remarks that are written."""
+
 _KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
 _TOKEN_OR_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]*@?[A-Za-z0-9.-]+")
 _NOT_PRINTABLE = re.compile(r"[^ -~]")
+_NOT_IN_COMMENT = re.compile(r"[^ -~]|[()\\]")
 _ID = re.compile(r'[ \t]*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;()"]++))', re.DOTALL)
 
 
@@ -43,19 +47,20 @@ class MethodResult(msgspec.Struct, frozen=True, gc=False):
     properties: tuple[Property, ...] = ()
 
 
-def authentication_results(authserv_id: str, results: tuple[MethodResult, ...]) -> bytes:
-    """The field, CRLF included; without results it says `none`. Raises ValueError for keywords that are none (those
-    are ours, never the peer's)."""
+def authentication_results(authserv_id: str, results: tuple[MethodResult, ...], remarks: tuple[str, ...] = ()) -> bytes:
+    """The field, CRLF included; without results it says `none`. `remarks` are for people and stand in a comment at the
+    end. Raises ValueError for keywords that are none (those are ours, never the peer's)."""
     parts = [f"Authentication-Results: {_value(authserv_id)}"]
+    comment = _comment(remarks)
     if not results:
-        return f"{parts[0]}; none\r\n".encode()
+        return f"{parts[0]}; none{comment}\r\n".encode()
     for one in results:
         words = [f"{_keyword(one.method)}={_keyword(one.result)}"]
         if one.reason:
             words.append(f"reason={_quoted(one.reason)}")
         words += [f"{_keyword(p.kind)}.{_keyword(p.name)}={_value(p.value)}" for p in one.properties]
         parts.append(_folded(words))
-    return (";\r\n\t".join(parts) + "\r\n").encode()
+    return (";\r\n\t".join(parts) + comment + "\r\n").encode()
 
 
 def without_ours(header: Header, authserv_id: str) -> bytes:
@@ -104,6 +109,12 @@ def _without_comments(text: str) -> str:
         elif not depth:
             kept.append(piece)
     return "".join(kept)
+
+
+def _comment(remarks: tuple[str, ...]) -> str:
+    """One remark a line, so that none makes a line too long."""
+    said = [_NOT_IN_COMMENT.sub("?", one)[:VALUE_CHARACTERS] for one in remarks[:REMARKS]]
+    return "\r\n\t(" + ";\r\n\t ".join(said) + ")" if said else ""
 
 
 def _folded(words: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 RFC 9989 sections 5.3.6, 5.4 and 7.2 (DMARC), RFC 7208 section 8 and RFC 7372 (SPF, codes), RFC 6376 sections 6.1 and
 6.3 (DKIM), RFC 8617 section 5 (ARC), RFC 5782 (lists). The order is fixed: first what refuses for good, then what puts
-off, then what is junk; inside each lists, DMARC, SPF, DKIM.
+off, then what is junk; inside each lists, the names of the client, DMARC, SPF, DKIM.
 
 What `enforce` means for each:
 
@@ -13,6 +13,9 @@ What `enforce` means for each:
 - `spf`: `fail` is refused, a failing DNS puts off. `softfail`, `neutral` and broken records do nothing.
 - `dkim`: a message without any signature that verifies is refused. A broken signature is as none (RFC 6376 section
   6.1), so this is only for doors where everybody signs; notices from the null path are let through unsigned.
+- `reverse`: an address without a name that leads back to it is refused, a failing DNS puts off.
+- `helo`: a name that is malformed, has one label, has no address or is ours is refused. One that has other addresses is
+  not: many networks have one door to the outside.
 - `arc`: nothing of its own. A chain proves who handled a message, not that they are honest.
 
 A known forwarder that is proven is not refused, put off or put among the junk for DMARC, SPF or DKIM; the results are
@@ -28,6 +31,7 @@ from typing import Final
 import msgspec
 
 from staffetta.dns.blocklist import Listing
+from staffetta.dns.hello import HelloWord
 from staffetta.mail.domain import Domain
 from staffetta.mail.reply import Reply, reply
 from staffetta.mailauth.ar import EXPLANATION_CHARACTERS, check_words
@@ -36,7 +40,7 @@ from staffetta.policy.verdict import Refusal
 
 
 class Mode(StrEnum):
-    """`[checks] spf, dkim, dmarc, arc`."""
+    """`[checks] spf, dkim, dmarc, arc, reverse, helo`."""
 
     ENFORCE = "enforce"
     RECORD = "record"
@@ -51,6 +55,8 @@ class AuthenticationSettings(msgspec.Struct, frozen=True):
     dmarc: Mode = Mode.ENFORCE
     arc: Mode = Mode.RECORD
     forwarders: frozenset[Domain] = frozenset()
+    reverse: Mode = Mode.RECORD
+    helo: Mode = Mode.RECORD
 
 
 class AuthenticationFacts(msgspec.Struct, frozen=True):
@@ -113,7 +119,12 @@ _SPF_FAIL: Final = "SPF validation failed: your host may not send for that domai
 _SPF_LATER: Final = reply(451, "4.7.24", "SPF could not be checked now, please try again later")
 _UNSIGNED: Final = reply(550, "5.7.20", "no passing DKIM signature found")
 _DKIM_LATER: Final = reply(451, "4.7.20", "DKIM could not be checked now, please try again later")
+_NO_NAME: Final = reply(550, "5.7.25", "the reverse name of your address does not lead back to it")
+_NAME_LATER: Final = reply(451, "4.7.25", "the reverse name of your address cannot be found out now, try again later")
+_BAD_HELLO: Final = reply(550, "5.7.1", "greet with your host's own full name, one that the DNS knows")
 _DMARC_LATER: Final = reply(451, "4.7.0", "DMARC could not be checked now, please try again later")
+
+_BAD_HELLOS: Final = frozenset({HelloWord.MALFORMED, HelloWord.UNQUALIFIED, HelloWord.UNKNOWN, HelloWord.OURS})
 
 _HARMLESS: Final = frozenset({"not_utf8"})
 """Problems of From that leave no doubt about the address: old programs write names in old character sets."""
@@ -126,7 +137,7 @@ def judge_authentication(facts: AuthenticationFacts, settings: AuthenticationSet
     forwarder = known_forwarder(checks, settings)
     override, override_reason = _override(checks, settings, forwarder)
     unproven = _unproven(facts, settings)
-    findings = _listed(checks.listings) if forwarder else _listed(checks.listings) + unproven
+    findings = _listed(checks.listings) + _about_client(checks, settings) + ([] if forwarder else unproven)
     if findings:
         chosen = min(findings, key=lambda finding: _SEVERITY.index(finding.disposition))
         disposition, rule, reason, said = chosen.disposition, chosen.rule, chosen.reason, chosen.reply
@@ -144,6 +155,21 @@ def _listed(listings: tuple[Listing, ...]) -> list[_Finding]:
             reason = f"{one.subject} is listed by {one.zone} ({', '.join(one.codes)})"
             said = reply(554, "5.7.1", f"rejected: {one.subject} is listed by {one.zone}")
             found.append(_Finding("blocklist", reason, said if one.action == "reject" else None))
+    return found
+
+
+def _about_client(checks: Checks, settings: AuthenticationSettings) -> list[_Finding]:
+    """What the names of the client's machine have against it, whatever the message says."""
+    found = []
+    reverse, hello = checks.reverse, checks.hello
+    if settings.reverse is Mode.ENFORCE and reverse is not None and not reverse.confirmed:
+        if reverse.temporary:
+            found.append(_Finding("reverse_unknown", "the client's reverse name could not be asked for", _NAME_LATER))
+        else:
+            why = f"its name {reverse.name} does not lead back to it" if reverse.name else "it has no name"
+            found.append(_Finding("reverse_name", f"the client's address has no reverse name: {why}", _NO_NAME))
+    if settings.helo is Mode.ENFORCE and hello in _BAD_HELLOS:
+        found.append(_Finding("helo_name", f"the name that the client greeted with is {hello}", _BAD_HELLO))
     return found
 
 

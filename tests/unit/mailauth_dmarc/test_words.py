@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from staffetta.dns.blocklist import Listing
+from staffetta.dns.hello import HelloWord
 from staffetta.dns.reverse import Reverse
-from staffetta.mailauth.ar import Peer, method_results, reverse_word
+from staffetta.mailauth.ar import Peer, method_results, remarks, reverse_word
 from staffetta.mailauth.dmarc.aggregate import DkimRow, DmarcRecord, Handling, dmarc_record
 from staffetta.mailauth.results import (
     ArcResult,
@@ -17,7 +19,8 @@ from staffetta.mailauth.results import (
     SpfWord,
     Word,
 )
-from staffetta.message.auth_results import authentication_results
+from staffetta.message.auth_results import authentication_results, claimed_id
+from staffetta.message.header import Header
 
 PUBLISHED = (("p", "reject"), ("adkim", "r"), ("aspf", "r"), ("rua", "mailto:d@bank.example"))
 CHECKS = Checks(
@@ -124,3 +127,24 @@ def test_no_record_where_no_policy_applied_or_nobody_knows_whose() -> None:
         DmarcResult(Word.FAIL, "bank.example", "bank.example", author_problem="several_fields"),
     ):
         assert dmarc_record("192.0.2.7", "", Checks(dmarc=result), Handling()) is None
+
+
+def test_what_has_no_method_stands_in_a_comment_that_nobody_breaks_out_of() -> None:
+    listings = (
+        Listing("zen.example", "192.0.2.7", listed=True, codes=("127.0.0.2", "127.0.0.4")),
+        Listing("dbl.example", "evil.example"),
+        Listing("dead.example", "192.0.2.7", error="no answer within 2 s"),
+        Listing("x)(\\\r\n.example", "a)\r\nX: y", listed=True, codes=("127.0.0.2",)),
+    )
+    checks = Checks(hello=HelloWord.OTHER, listings=listings)
+    text = authentication_results("mx.home.example", (), remarks(checks)).decode()
+    assert text == (
+        "Authentication-Results: mx.home.example; none\r\n"
+        "\t(HELO name other;\r\n"
+        "\t 192.0.2.7 listed by zen.example: 127.0.0.2, 127.0.0.4;\r\n"
+        "\t a???X: y listed by x?????.example: 127.0.0.2;\r\n"
+        "\t not listed by dbl.example;\r\n"
+        "\t no answer that counts from dead.example)\r\n"
+    )
+    assert claimed_id(Header(text.encode()).fields[0]) == "mx.home.example"
+    assert remarks(Checks()) == ()

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from staffetta.dns.blocklist import Listing
+from staffetta.dns.hello import HelloWord
 from staffetta.dns.reverse import Reverse
 from staffetta.mail.domain import Domain
 from staffetta.mailauth.results import (
@@ -425,3 +426,37 @@ def test_the_explanation_of_a_domain_reaches_the_peer_as_its_own_words() -> None
     recorded = judge_authentication(AuthenticationFacts(Checks(spf=result)), DEFAULT)
     assert recorded.words["spf_explanation"].startswith("see https://bank.example/why!!")
     assert len(recorded.words["spf_explanation"]) == 300
+
+
+NAMES = AuthenticationSettings(reverse=Mode.ENFORCE, helo=Mode.ENFORCE, forwarders=FORWARDERS)
+GOOD_NAME = Reverse("mail.far.example", confirmed=True)
+
+
+@pytest.mark.parametrize(
+    ("reverse", "hello", "expected", "rule"),
+    [
+        (GOOD_NAME, HelloWord.CONFIRMED, "", "checks"),
+        (GOOD_NAME, HelloWord.OTHER, "", "checks"),
+        (GOOD_NAME, HelloWord.TEMPERROR, "", "checks"),
+        (GOOD_NAME, HelloWord.UNKNOWN, "550 5.7.1", "helo_name"),
+        (GOOD_NAME, HelloWord.MALFORMED, "550 5.7.1", "helo_name"),
+        (GOOD_NAME, HelloWord.UNQUALIFIED, "550 5.7.1", "helo_name"),
+        (GOOD_NAME, HelloWord.OURS, "550 5.7.1", "helo_name"),
+        (Reverse("evil.example"), HelloWord.CONFIRMED, "550 5.7.25", "reverse_name"),
+        (Reverse(), HelloWord.CONFIRMED, "550 5.7.25", "reverse_name"),
+        (Reverse(temporary=True), HelloWord.CONFIRMED, "451 4.7.25", "reverse_unknown"),
+        (Reverse(temporary=True), HelloWord.OURS, "550 5.7.1", "helo_name"),
+        (None, None, "", "checks"),
+    ],
+)
+def test_the_names_of_a_client(reverse: Reverse | None, hello: HelloWord | None, expected: str, rule: str) -> None:
+    # A known forwarder answers for what is in the message, not for the names of its machine.
+    for checks in (Checks(reverse=reverse, hello=hello), Checks(spf=VIA, reverse=reverse, hello=hello)):
+        judgement = judge_authentication(AuthenticationFacts(checks), NAMES)
+        assert (str(judgement.reply or "")[:10].strip(), judgement.rule) == (expected, rule)
+        recorded = judge_authentication(AuthenticationFacts(checks), DEFAULT)
+        assert (recorded.disposition, recorded.rule) == (Disposition.ACCEPT, "checks")
+        assert recorded.words.get("helo_name") == hello
+
+
+VIA = spf("pass", "list.example")
