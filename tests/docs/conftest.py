@@ -1,7 +1,7 @@
-"""The world in which the pages are executed: a name server, a provider that asks for a login, somebody else's server.
+"""The world in which a page is executed: a name server, a provider that asks for a login, somebody else's server.
 
-One world for all pages. It runs in a thread of its own, on ports of loopback, so that the commands of the pages, which
-are processes, can reach it as they would reach the real one.
+Each page has its own, so that what one publishes is not seen by another. It runs in a thread, on ports of loopback, so
+that the commands of the page, which are processes, can reach it as they would reach the real one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ ZONES: dict[str, dict[str, list[str]]] = {
     "_dmarc.shop.example": {"TXT": ["v=DMARC1; p=none; rua=mailto:postmaster@shop.example"]},
     "mx.shop.example": {"A": ["127.0.0.1"]},
     "spf.protection.outlook.com": {"TXT": ["v=spf1 ip4:192.0.2.128/25 -all"]},
+    # A block list, with its entry for trying and one that is meant.
+    "2.0.0.127.bl.example": {"A": ["127.0.0.2"]},
+    "66.2.0.192.bl.example": {"A": ["127.0.0.2"], "TXT": ["spam was seen"]},
     "no-mail.example": {"MX": ["0 ."]},
     # Names that carry all records of one page: the page of the company publishes its own in `office.example`.
     "mail.office.example": {"A": ["192.0.2.10"]},
@@ -64,28 +67,20 @@ class World:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def begin(self) -> None:
-        """Serve."""
+    def __enter__(self) -> World:
         self._thread.start()
         self._run(self.zone.__aenter__())
         self._run(self.provider.start())
         self._run(self.partner.start())
+        return self
 
-    def end(self) -> None:
-        """Close everything."""
+    def __exit__(self, *_: object) -> None:
         self._run(self.provider.stop())
         self._run(self.partner.stop())
         self._run(self.zone.__aexit__(None, None, None))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
-
-    def reset(self) -> None:
-        """Take back what pages published."""
-        for name in set(self.zone.zones) - set(ZONES):
-            self.zone.remove(name)
-        for name, texts in ZONES.items():
-            self.zone.put(name, texts)
 
     def _run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -107,9 +102,6 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Made once."""
-    made = World(tmp_path_factory.mktemp("world"))
-    made.begin()
-    yield made
-    made.end()
+def new_world() -> Callable[[Path], World]:
+    """Makes one, in a folder; serves as a context manager."""
+    return World

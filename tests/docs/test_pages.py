@@ -33,8 +33,9 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PAGE_SECONDS = 60
+PAGES_AT_ONCE = 3
 READER = "anna"
 """The account in the pages, whoever runs the tests."""
 
@@ -56,10 +58,21 @@ PORTS = (2525, 2587, 2465, 8080, 1025)
 NOT_EXECUTED = {
     "make run": "takes minutes and makes its own environment; tests/scenarios runs the same demo",
     "make test": "would run this test inside itself",
+    "make check": "runs before the tests in .ci/run",
+    "make reference": "writes into the source; tests/docs/test_reference.py compares what it would write",
+    "make bench": "takes a quarter of an hour",
+    ".venv/bin/python -m pytest": "would run tests inside a test",
+    "staffetta init smarthost smtp.provider.example --output /etc": "writes to /etc; the page runs it elsewhere first",
+    "staffetta init domain office.example --output /etc": "writes to /etc; the page runs it elsewhere first",
+    "staffetta service install": "writes to /etc; tests/unit/cli_service installs it under another root",
+    "staffetta account passwd": "asks for a password on a terminal",
+    "staffetta queue hold from:anna@office.example": "nothing of hers waits there; the guide for bulk mail holds some",
+    "systemctl": "needs systemd as the first process",
+    "docker": "needs a container engine; tests/unit/packaging runs the entry script without one",
 }
 """Commands in `text` fences and why no test runs them."""
 
-WITHOUT_COMMANDS: dict[str, str] = {}
+WITHOUT_COMMANDS: dict[str, str] = {"docs/index.md": "it only leads elsewhere"}
 """Pages on which nothing is executed and why."""
 
 
@@ -197,7 +210,7 @@ class Sandbox:
             elif step.kind == "fresh":
                 yield f'__stop; mkdir -p "$__top/{number}"; cd "$__top/{number}"'
             elif step.kind == "publish":
-                yield "printf '\\003'; while [ ! -e .published ]; do sleep 0.02; done; rm .published"
+                yield "printf '\\003'; while [ ! -e .published ]; do command sleep 0.02; done; rm .published"
             else:
                 yield f"printf '\\001{number}\\002'"
                 yield self._served(step.text) if is_serving(step.text) else self._with_ports(step.text)
@@ -252,11 +265,20 @@ __ready() {{
     for __try in $(seq 100); do
         staffetta health "$@" >/dev/null 2>&1 && return 0
         kill -0 "$__pid" 2>/dev/null || {{ wait "$__pid"; return; }}
-        sleep 0.05
+        command sleep 0.05
     done
     return 99
 }}
 __stop() {{ if [ -n "$__pid" ]; then kill "$__pid" 2>/dev/null; wait "$__pid" 2>/dev/null; __pid=; fi; }}
+sleep() {{  # a busy machine needs longer than the page says until what was sent has met its first attempt
+    command sleep "$1"
+    [ -n "$__pid" ] || return 0
+    for __try in $(seq 20); do
+        __told=$(staffetta status --json 2>/dev/null) || [ $? = 1 ] || return 0
+        case "$__told" in *'"queued":0,"active":0'*) return 0 ;; esac
+        command sleep 0.2
+    done
+}}
 trap __stop EXIT
 exec </dev/null
 """
@@ -266,11 +288,14 @@ def is_serving(text: str) -> bool:
     return re.match(r"staffetta( -c \S+)? run\b", text) is not None
 
 
+CANDIDATES = iter(range(3000 + os.getpid() * 37 % 5000, 9990))
+"""Each is given to one page only."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of four digits, as the pages have, so that carets stay where they are."""
     found: list[int] = []
-    start = 3000 + os.getpid() * 37 % 5000
-    for port in range(start, 9990):
+    for port in CANDIDATES:
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::", port))
             found.append(port)
@@ -346,20 +371,51 @@ def agrees(expected: tuple[str, ...], printed: list[str]) -> bool:
     return re.fullmatch("".join(parts), "".join(plain(line) + "\n" for line in printed)) is not None
 
 
+Said = list[tuple[Step, int, list[str]]]
+
+
+def perform(page: Path, folder: Path, new_world: Callable[[Path], World]) -> Said:
+    """Everything that a page does, in a world of its own."""
+    with new_world(folder / "world") as world:
+        return Sandbox(folder / "page", world).run(read(page)[0])
+
+
+@pytest.fixture(scope="session")
+def performances(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, new_world: Callable[[Path], World]
+) -> Iterator[dict[Path, Future[Said]]]:
+    """The pages of this run, some at a time: most of a page is waiting."""
+    wanted = [item.callspec.params["page"] for item in request.session.items if "page" in _params(item)]
+    with ThreadPoolExecutor(PAGES_AT_ONCE) as pool:
+        yield {
+            page: pool.submit(perform, page, tmp_path_factory.mktemp("page"), new_world)
+            for page in wanted
+            if not missing_for(page) and name_of(page) not in WITHOUT_COMMANDS
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params if callspec is not None else {}
+
+
+def missing_for(page: Path) -> list[str]:
+    """Programs that the page needs and this machine has not."""
+    return sorted(name for name in read(page)[2] if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None)
+
+
 @pytest.mark.parametrize("page", pages(), ids=name_of)
-def test_every_command_does_what_the_page_says(page: Path, world: World, tmp_path: Path) -> None:
-    steps, _, needs = read(page)
-    missing = sorted(name for name in needs if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None)
-    if missing:
+def test_every_command_does_what_the_page_says(page: Path, performances: dict[Path, Future[Said]]) -> None:
+    if missing := missing_for(page):
         assert os.environ.get("CI") != "true", f"missing: {', '.join(missing)}"
         pytest.skip(f"missing: {', '.join(missing)}")
-    executed = [step for step in steps if step.kind == "run"]
+    executed = [step for step in read(page)[0] if step.kind == "run"]
     assert bool(executed) != (name_of(page) in WITHOUT_COMMANDS), "nothing is executed: say why in WITHOUT_COMMANDS"
     if not executed:
         return
     wrong = []
-    world.reset()
-    for step, status, printed in Sandbox(tmp_path / "page", world).run(steps):
+    for step, status, printed in performances[page].result():
         if status != 0 or (step.expected and not agrees(step.expected, printed)):
             shown = "\n".join(printed)
             wrong.append(f"{name_of(page)}:{step.line}: $ {step.text}\nstatus {status}, printed:\n{shown}\n")

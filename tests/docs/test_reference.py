@@ -52,7 +52,9 @@ def rules_in_the_code() -> set[str]:
                 if isinstance(node, ast.Call):
                     place = RULE_AT.get(getattr(node.func, "id", getattr(node.func, "attr", "")))
                     given = node.args[place : place + 1] if place is not None else []
-                    found |= {one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+                    found |= {
+                        one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                    }
     return found
 
 
