@@ -13,6 +13,7 @@ need postfix postfix
 need smtp-sink postfix
 need swaks swaks
 need curl curl
+need jq jq
 need openssl openssl
 need systemd-analyze systemd
 need msmtp msmtp

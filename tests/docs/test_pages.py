@@ -13,7 +13,7 @@ How a page is written (CONTRIBUTING.md has it with examples):
   `<!-- fresh -->` ends it too, and goes on in an empty folder.
 - `<!-- publish -->`: what `staffetta init` said to publish is in the DNS from then on.
 - `<!-- needs: jq -->`: the page is skipped where that program is missing, and fails where CI=true.
-- Commands that no test can run stand in `text` fences with their `$ `, and here in NOT_EXECUTED with the reason.
+- Commands that no test can run stand in `text` fences, or indented, with their `$ `, and here in NOT_EXECUTED with the reason.
 """
 
 from __future__ import annotations
@@ -67,12 +67,16 @@ NOT_EXECUTED = {
     "staffetta service install": "writes to /etc; tests/unit/cli_service installs it under another root",
     "staffetta account passwd": "asks for a password on a terminal",
     "staffetta queue hold from:anna@office.example": "nothing of hers waits there; the guide for bulk mail holds some",
+    "staffetta check relay --live": "executed on docs/how-to/somebody-complains.md",
     "systemctl": "needs systemd as the first process",
     "docker": "needs a container engine; tests/unit/packaging runs the entry script without one",
 }
 """Commands in `text` fences and why no test runs them."""
 
-WITHOUT_COMMANDS: dict[str, str] = {"docs/index.md": "it only leads elsewhere"}
+WITHOUT_COMMANDS: dict[str, str] = {
+    "docs/index.md": "it only leads elsewhere",
+    "docs/guides/abuse-desk.md": "its one command is executed on docs/how-to/somebody-complains.md",
+}
 """Pages on which nothing is executed and why."""
 
 
@@ -133,6 +137,8 @@ def read(page: Path) -> tuple[list[Step], list[tuple[int, str]], set[str]]:
                 steps += [Step("run", begin + place + 1, text) for place, text in enumerate(block) if text.strip()]
             elif opened[2] in {"text", ""}:
                 quoted += [(begin + place + 1, text[2:]) for place, text in enumerate(block) if text[:2] == "$ "]
+        elif line.startswith("    $ "):
+            quoted.append((number, line[6:]))
         elif line.strip():
             assert not named, f"{page}:{number}: no fence behind <!-- file: {named} -->"
     return steps, quoted, needs
@@ -430,6 +436,14 @@ def test_commands_that_are_not_executed_have_a_reason() -> None:
             assert known, f"{name_of(page)}:{number}: in a text fence, so never executed, and without a reason: {text}"
             found.update(known)
     assert found == set(NOT_EXECUTED), f"no page has it any more: {set(NOT_EXECUTED) - found}"
+
+
+def test_each_shape_of_the_readme_takes_at_most_four_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shapes = text.partition("\n## Use it\n")[2].partition("\n## ")[0].split("\n### ")[1:]
+    counts = [len(re.findall(r"^\$ ", shape, re.MULTILINE)) for shape in shapes]
+    assert len(counts) == 3
+    assert max(counts) <= 4, counts
 
 
 def test_links_lead_somewhere() -> None:
