@@ -13,7 +13,7 @@ from staffetta.cli import exits
 from staffetta.cli.output import Stop, say
 
 if TYPE_CHECKING:
-    from staffetta.config.load import Loaded, Problems
+    from staffetta.config.load import Beyond, Loaded, Problems
 
 DEFAULT_FILES: Final = (Path("staffetta.toml"), Path("/etc/staffetta/staffetta.toml"))
 """Where the configuration is looked for, in this order."""
@@ -52,18 +52,19 @@ def find_file(config: Path | None) -> Path | None:
     return next((path for path in DEFAULT_FILES if path.exists()), None)
 
 
-def read(config: Path | None, *, files: bool = True) -> Loaded | Problems:
-    """The configuration or what is wrong with it; `files` as in config.load. Raises Stop when there is no file."""
+def read(config: Path | None, *, files: bool = True, beyond: Beyond | None = None) -> Loaded | Problems:
+    """The configuration or what is wrong with it; `files` and `beyond` as in config.load. Raises Stop when there is no
+    file."""
     path = find_file(config)
     if path is None:
         looked = " and ".join(map(str, DEFAULT_FILES))
         raise Stop(f"there is no configuration: looked for {looked}; name it with -c FILE", exits.CONFIGURATION)
     from staffetta.config.load import load  # noqa: PLC0415 - not for --help
 
-    return load(path, os.environ, files=files)
+    return load(path, os.environ, files=files, beyond=beyond)
 
 
-def load_or_exit(config: Path | None, *, files: bool = True) -> Loaded:
+def load_or_exit(config: Path | None, *, files: bool = True, beyond: Beyond | None = None) -> Loaded:
     """The configuration; what is wrong with it goes to stderr and ends the verb with status 8.
 
     Without `files`, for verbs that use none, what the file names outside itself is not looked at.
@@ -71,7 +72,7 @@ def load_or_exit(config: Path | None, *, files: bool = True) -> Loaded:
     from staffetta.config.load import Problems  # noqa: PLC0415
     from staffetta.config.problems import render  # noqa: PLC0415
 
-    loaded = read(config, files=files)
+    loaded = read(config, files=files, beyond=beyond)
     if isinstance(loaded, Problems):
         say(render(loaded.problems, "Nothing was done."))
         click.get_current_context().exit(exits.CONFIGURATION)

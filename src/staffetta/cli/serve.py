@@ -18,7 +18,9 @@ from staffetta.cli.output import say
 @config_option
 def run(config: Path | None) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP re-reads the configuration."""
-    loaded = load_or_exit(config)
+    from staffetta.app.live_check import check_before_start  # noqa: PLC0415 - the relay's imports, not for --help
+
+    loaded = load_or_exit(config, beyond=check_before_start)
     if loaded.warnings:
         from staffetta.config.problems import render  # noqa: PLC0415
 

@@ -266,4 +266,39 @@ CODES: Final[dict[str, Code]] = {
         'The text itself is the password. If the password stands in that file, write "file:PATH".',
     ),
     "C319": _warning("mail comes in clear", "Without [tls] a door that others deliver to offers no TLS."),
+    "C401": _error(
+        "port in use",
+        "Another program listens there, and two cannot. `run` tries all addresses before it starts, `config check"
+        " --live` at any time; what the running relay of this data_dir holds is no mistake. `ss -ltnp` says who it is.",
+    ),
+    "C402": _error(
+        "cannot listen there",
+        "The system refuses the address: most often this machine does not have it, or not yet. `*` is all addresses.",
+    ),
+    "C403": _warning(
+        "port was not tried",
+        "Ports below 1024 are for root, for who may bind them, or come from the service manager. This account has none,"
+        " so whether the port is free was not found out.",
+    ),
+    "C404": _warning("the console has no port", "Its default address is taken, so the relay runs without a console."),
+    "C405": _warning(
+        "no answer from the DNS",
+        "No server answered at all. In a container the reason is usually that it has no resolver: name one in [dns]"
+        " servers. Mail waits until one answers; it is not returned.",
+    ),
+    "C406": _warning(
+        "hostname is not in the DNS",
+        "Other servers look for an address of the name that we greet with, and many refuse mail where there is none.",
+    ),
+    "C407": _warning(
+        "a route does not take mail now",
+        "One step of a delivery failed, and may pass later; mail waits meanwhile. `staffetta check upstream ROUTE`"
+        " tells each step.",
+    ),
+    "C408": _error(
+        "a route takes no mail",
+        "One step of a delivery was refused for good: the login, the certificate, or the next hop's rules. `staffetta"
+        " check upstream ROUTE` tells each step.",
+    ),
+    "C409": _warning("disk nearly full", "New mail is refused for now when nothing can be written any more."),
 }

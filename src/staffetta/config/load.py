@@ -9,7 +9,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,10 @@ from staffetta.config.syntax import parse
 
 LARGEST: Final = 1 << 20
 """Octets of the largest file that is read."""
+
+
+Beyond = Callable[[Reader, Config], None]
+"""More checks of a file that could be read: of what is beyond it, such as ports. They report to the reader."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -57,12 +61,13 @@ def load(
     machine_name: str | None = None,
     now: float | None = None,
     files: bool = True,
+    beyond: Beyond | None = None,
 ) -> Loaded | Problems:
     """Read, check and complete the file at `path`. Raises nothing for what stands in the file.
 
     `machine_name` is the default of `hostname` (the system's own when None), `now` the time for certificates.
     Without `files`, certificates, keys and accounts that the file names are not looked at: commands on the store need
-    none of them, and who runs one need not be able to read them.
+    none of them, and who runs one need not be able to read them. What `beyond` finds is reported with the rest.
     """
     path = Path(path)
     try:
@@ -86,17 +91,21 @@ def load(
     reader.readable_by_others = readable_by_others(status)
     try:
         moment = (time.time() if now is None else now) if files else None
-        return _judge(reader, data, machine_name or socket.gethostname(), moment)
+        return _judge(reader, data, machine_name or socket.gethostname(), moment, beyond)
     except RecursionError:
         return _unreadable(path, "the file nests lists or tables too deeply", "")
 
 
-def _judge(reader: Reader, data: bytes, machine_name: str, now: float | None) -> Loaded | Problems:
+def _judge(
+    reader: Reader, data: bytes, machine_name: str, now: float | None, beyond: Beyond | None
+) -> Loaded | Problems:
     document = parse(reader)
     overlay(reader, {} if document is None else document)
     if document is not None:
         config = build(reader, document, machine_name)
         check(reader, config, now)
+        if beyond is not None:
+            beyond(reader, config)
         if not reader.failed:
             digest = hashlib.sha256(data).hexdigest()[:8]
             warnings = _in_order(reader.problems)

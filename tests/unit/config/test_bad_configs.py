@@ -55,7 +55,8 @@ def test_there_are_more_than_sixty() -> None:
 
 def test_every_code_is_met() -> None:
     said = "".join((folder / "expected.txt").read_text(encoding="utf-8") for folder in FOLDERS)
-    assert set(re.findall(r"  (C\d{3})  ", said)) == set(CODES)
+    # C4 is what the file alone cannot tell: tests/scenarios/test_config_live.py
+    assert set(re.findall(r"  (C\d{3})  ", said)) == {code for code in CODES if not code.startswith("C4")}
 
 
 def test_no_password_is_ever_shown() -> None:

@@ -52,7 +52,7 @@ def test_every_code_in_the_program_is_explained() -> None:
     }
     assert said == set(CODES)
     for code, what in CODES.items():
-        assert re.fullmatch(r"C[123]\d\d", code)
+        assert re.fullmatch(r"C[1234]\d\d", code)
         assert what.level in Level
         assert len(what.explanation) > 40
         assert what.explanation.endswith(".")
