@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 from staffetta.config import keys, schema
+from staffetta.config.positions import Path
 from staffetta.config.reader import Reader, header
 from staffetta.config.schema import (
     IMPLICIT_TLS_PORT,
@@ -107,7 +110,14 @@ def _listener(reader: Reader, name: str, fields: dict[str, Any], certificate: bo
     if "trust" not in fields and role is Role.RELAY and reader.sound(*path, "trust"):
         fields["trust"] = tuple(map(parse_network, _LOOPBACK))
         reader.set((*path, "trust"), toml_text(_LOOPBACK), "role relay")
-    return Listen(name, **fields)
+    elif "trust" not in fields:
+        reader.set((*path, "trust"), "", f"role {role.value}: nobody")
+    door = Listen(name, **fields)
+    if door.tls is None and reader.sound(*path, "tls"):
+        _effective_tls(
+            reader, path, [(f"port {bind.port}", door.tls_at(bind.port)) for bind in door.bind if not bind.path]
+        )
+    return door
 
 
 def _domains(reader: Reader, document: dict[str, Any]) -> tuple[LocalDomain, ...]:
@@ -141,6 +151,7 @@ def _routes(reader: Reader, document: dict[str, Any]) -> tuple[Route, ...]:
         found.append(IMPLIED_ROUTE)
         for name, key in keys.ROUTE.keys.items():
             reader.set(("route", IMPLIED_ROUTE.name, name), key.default, "implied")
+        reader.set(("route", IMPLIED_ROUTE.name, "tls"), "", f"implied: {IMPLIED_ROUTE.tls_to(None).value}")
     return tuple(found)
 
 
@@ -154,7 +165,24 @@ def _route(reader: Reader, name: str, fields: dict[str, Any]) -> Route:
     hops = tuple(Hop(host, port if given is None else given) for host, given in written)
     if any(given is None for _, given in written):
         reader.set(("route", name, "via"), toml_text([str(hop) for hop in hops]), f"port {port} where none is written")
-    return Route(name, via=hops, **fields)
+    route = Route(name, via=hops, **fields)
+    if route.tls is None and reader.sound("route", name, "tls"):
+        _effective_tls(reader, ("route", name), [(str(hop), route.tls_to(hop)) for hop in hops] or [_by_mx(route)])
+    return route
+
+
+def _by_mx(route: Route) -> tuple[str, StrEnum]:
+    return "mx", route.tls_to(None)
+
+
+def _effective_tls(reader: Reader, table: Path, levels: Sequence[tuple[str, StrEnum]]) -> None:
+    """Say which level holds where none is written; where it is not the same at all places, say it of each."""
+    told = ", ".join(f"{level} at {place}" for place, level in levels)
+    words = {level.value for _, level in levels}
+    if len(words) == 1:
+        reader.set((*table, "tls"), toml_text(words.pop()), ", ".join(place for place, _ in levels))
+    elif words:
+        reader.set((*table, "tls"), "", told)
 
 
 def _checks(reader: Reader, document: dict[str, Any]) -> schema.Checks:

@@ -32,7 +32,7 @@ def read_table(reader: Reader, table: Table, path: Path, raw: dict[str, Any], in
         if name not in raw:
             if key.required:
                 _missing(reader, table, place)
-            reader.set(place, key.default)
+            reader.set(place, key.default, key.words.replace("`", ""))
             continue
         value = key.kind.read(reader, place, raw[name])
         if value is BROKEN:
