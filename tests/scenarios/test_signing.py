@@ -157,7 +157,7 @@ def test_keys_that_cannot_be_read_put_mail_off(tmp_path: Path) -> None:
 
 def test_a_key_without_its_record_is_an_alarm(tmp_path: Path) -> None:
     async def play(house: House) -> None:
-        relay: Any = SimpleNamespace(parts=house.parts, config=house.config())
+        relay: Any = SimpleNamespace(parts=house.parts, config=house.config(), staff=None)
         table = house.resolver._table
         care = asyncio.create_task(care_for_keys(relay))
         for _ in range(600):

@@ -136,7 +136,7 @@ class Parts:
     ) -> None:
         self.stores = stores
         self.emit = emit
-        self.common = common or _alone(config, world, connections)
+        self.common = common or _alone(config, world, connections, emit)
         self.identities = IdentitySource(world.random_bytes)
         self.alarms = self.common.alarms
         self._families = Families()
@@ -260,11 +260,11 @@ class Parts:
         )
 
 
-def _alone(config: Config, world: World, connections: int) -> Common:
+def _alone(config: Config, world: World, connections: int, emit: Callable[[Event], None]) -> Common:
     """What sessions have in common where all of them are in this process."""
     limits = config.limits
     return Common(
-        Alarms(world.clock),
+        Alarms(world.clock, emit),
         Connections(connections, limits.connections_per_client),
         LoginFailures(LoginLimits(limits.login_failures)),
     )

@@ -1,7 +1,8 @@
 """What is wrong now and has to be seen by somebody: raised by who finds out, cleared by the same, shown by `status`.
 
-An alarm is a state, no event: it is there until its cause is gone. This module refuses to know what anybody does about
-it, and keeps nothing over a restart: what is still wrong then will be found again.
+An alarm is a state: it is there until its cause is gone. That it begins and ends are events, for who reads logs.
+This module refuses to know what anybody does about it, and keeps nothing over a restart: what is still wrong then will
+be found again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from staffetta.observe.events import moment
+from staffetta.observe.events import AlarmCleared, AlarmRaised, Event, moment
 
 MOST_ALARMS: Final = 100
 """Alarms that are kept; when so much is wrong one more says nothing new."""
@@ -31,12 +32,14 @@ class Alarm(msgspec.Struct, frozen=True, gc=False):
 
 
 class Alarms:
-    """The alarms of one relay. Used from the loop's thread only. `clock` gives seconds since the epoch."""
+    """The alarms of one relay. Used from the loop's thread only. `clock` gives seconds since the epoch, `emit` gets the
+    events."""
 
-    __slots__ = ("_active", "_clock")
+    __slots__ = ("_active", "_clock", "_emit")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], emit: Callable[[Event], None] | None = None) -> None:
         self._clock = clock
+        self._emit = emit
         self._active: dict[str, Alarm] = {}
 
     def sound(self, name: str, text: str) -> bool:
@@ -45,12 +48,17 @@ class Alarms:
         if before is None and len(self._active) >= MOST_ALARMS:
             return False
         since = before.since if before is not None else moment(self._clock())
-        self._active[name] = Alarm(name, text[:LONGEST_TEXT], since)
+        alarm = self._active[name] = Alarm(name, text[:LONGEST_TEXT], since)
+        if before is None and self._emit is not None:
+            self._emit(AlarmRaised(time=since, name=name, reason=alarm.text))
         return before is None
 
     def clear(self, name: str) -> bool:
         """The cause is gone. True when it was raised."""
-        return self._active.pop(name, None) is not None
+        was_raised = self._active.pop(name, None) is not None
+        if was_raised and self._emit is not None:
+            self._emit(AlarmCleared(time=moment(self._clock()), name=name))
+        return was_raised
 
     def active(self) -> tuple[Alarm, ...]:
         """What is wrong now, the longest first."""

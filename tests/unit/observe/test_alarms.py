@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from staffetta.observe.alarms import LONGEST_TEXT, MOST_ALARMS, Alarms
-from staffetta.observe.events import moment
+from staffetta.observe.events import AlarmCleared, AlarmRaised, Event, moment
 
 
 def test_an_alarm_stands_until_it_is_cleared_and_keeps_its_beginning() -> None:
@@ -28,3 +28,17 @@ def test_there_is_an_end_to_alarms() -> None:
     assert len(alarms.active()) == MOST_ALARMS
     assert not alarms.sound("n000", "its text can still change")
     assert alarms.active()[0].text == "its text can still change"
+
+
+def test_the_beginning_and_the_end_are_told_once() -> None:
+    told: list[Event] = []
+    alarms = Alarms(lambda: 100.0, told.append)
+    for text in ("the clock is wrong", "the clock is an hour ahead"):
+        alarms.sound("clock", text)
+    alarms.clear("clock")
+    alarms.clear("clock")
+    at = moment(100.0)
+    assert told == [
+        AlarmRaised(time=at, name="clock", reason="the clock is wrong"),
+        AlarmCleared(time=at, name="clock"),
+    ]
