@@ -13,7 +13,7 @@ How a page is written (CONTRIBUTING.md has it with examples):
   `<!-- fresh -->` ends it too, and goes on in an empty folder.
 - `<!-- publish -->`: what `staffetta init` said to publish is in the DNS from then on.
 - `<!-- needs: jq -->`: the page is skipped where that program is missing, and fails where CI=true.
-- Commands that no test can run stand in `text` fences, or indented, with their `$ `, and in NOT_EXECUTED with the reason.
+- What no test can run stands in a `text` fence, or indented, with its `$ `, and with the reason in NOT_EXECUTED.
 """
 
 from __future__ import annotations
