@@ -154,7 +154,10 @@ class ConsoleFacts:
 
     async def metrics(self) -> bytes:
         """The page of metrics."""
-        return exposition(families(self._facts(await self._store.get())))
+        store = await self._store.get()
+        if self._relay.staff is not None:
+            await self._relay.staff.count()
+        return exposition(families(self._facts(store)))
 
     def _facts(self, store: Store | None) -> Facts:
         relay, last = self._relay, self._reloads.last

@@ -48,12 +48,14 @@ def openings_of(config: Config, certificate: HeldCertificate | None) -> list[Ope
 class OpenDoor:
     """One address at which we listen. `opening` is changed by a reload, for sessions that come after it.
 
-    `elsewhere` are clients of it in other processes of ours."""
+    `elsewhere` are clients of it in other processes of ours. `divert` may take a connection before it is a session.
+    """
 
     def __init__(self, opening: Opening, sockets: Sequence[socket.socket], house: House) -> None:
         self.opening = opening
         self.elsewhere = 0
-        self.listener = Listener(opening.settings.name, sockets, self._greet)
+        self.divert: Callable[[TcpStream], bool] | None = None
+        self.listener = Listener(opening.settings.name, sockets, self.greet)
         self._house = house
         self._sessions: WeakSet[Session] = WeakSet()
 
@@ -85,7 +87,10 @@ class OpenDoor:
             except Exception as error:  # one session's bug must not keep the others
                 self._house.report(error)
 
-    def _greet(self, stream: TcpStream) -> Session:
+    def greet(self, stream: TcpStream) -> Session | None:
+        """A client has come; None when somebody else takes it."""
+        if self.divert is not None and self.divert(stream):
+            return None
         session = Session(stream, self._house, self.opening.settings)
         self._sessions.add(session)
         return session

@@ -63,8 +63,13 @@ class Sentinel:
         self._done = self._total = 0
         self._task: asyncio.Task[None] | None = None
         house = relay.parts.house
-        self._probes = house.probes = Probes()
-        self.masks = house.masks = MaskWatch(relay.parts, relay.config, self._machine.gateways)
+        staff, gateways = relay.staff, self._machine.gateways
+        if staff is None:
+            self._probes = house.probes = Probes()
+            self.masks = house.masks = MaskWatch(relay.parts, relay.config, gateways)
+        else:
+            self._probes = house.probes = Probes(staff.expect)
+            self.masks = house.masks = staff.masks = MaskWatch(relay.parts, relay.config, gateways, staff.withdraw)
 
     def register(self, control: ControlSocket) -> None:
         """Answer at this socket."""
@@ -111,7 +116,7 @@ class Sentinel:
         relay = self._relay
         parts, started = relay.parts, relay.parts.world.monotonic()
         self._turn += 1
-        plan = Asking(relay.config, relay.doors, self._machine, relay.staff is not None).plan(self._turn)
+        plan = Asking(relay.config, relay.doors, self._machine).plan(self._turn)
         self._done, self._total = 0, sum(len(trials) for _, trials in plan)
         dry = dry_house(parts.house, relay.accounts)
         check = Check(Lines(self._probes, dry), Judge(parts.house, named_targets(relay.config)), self._pace)

@@ -26,7 +26,6 @@ from staffetta.intake.refusals import RefusalJournal
 from staffetta.policy.rate import Connections
 
 OUT_OF_TIME: Final = "the time was used up"
-ELSEWHERE: Final = "its sessions are in other processes"
 
 _MANY: Final = 1000
 """Sessions in memory: one is talked to, those before it may be about to end."""
@@ -144,23 +143,18 @@ class _AtDoor:
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """What a check is made of: the relay's configuration, its open doors, and its machine. `elsewhere`: the sessions of
-    the doors are in other processes, where nobody could look into them; then all is asked in memory."""
+    """What a check is made of: the relay's configuration, its open doors, and its machine."""
 
     config: Config
     doors: Sequence[OpenDoor]
     machine: Machine
-    elsewhere: bool = False
 
     def plan(self, turn: int) -> Plan:
         """Where to ask what; `turn` as in sentinel_shapes."""
         trials = [trial for names in names_asked(self.config) for trial in spoken(names, turn)]
         few = [trial for trial in trials if trial.plain]
         doors = [(door.opening.settings, door.listener.endpoints) for door in self.doors]
-        targets = targets_of(doors, self.machine)
-        if self.elsewhere:
-            targets = (one if one.way == MEMORY else in_memory(one, ELSEWHERE) for one in targets)
-        return [(target, trials if target.all_shapes else few) for target in targets]
+        return [(target, trials if target.all_shapes else few) for target in targets_of(doors, self.machine)]
 
 
 def dry_house(house: House, accounts: AccountStore) -> DryRun:

@@ -103,6 +103,7 @@ class Lines:
             sock.bind((target.source, 0))
             near = endpoint_of(sock.getsockname()) or Endpoint(target.source, 0)
             probe = self._probes.expect(near, target.to)
+            await self._probes.announced(near, target.to)
             await loop.sock_connect(sock, (target.to.address, target.to.port))
             channels: list[Channel] = []
 

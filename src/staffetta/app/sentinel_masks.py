@@ -6,6 +6,7 @@ as before. Mail that was accepted stays accepted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from staffetta.app.sentinel_alarms import clear_alarm, raise_alarm
@@ -36,9 +37,17 @@ _CURE: Final = (
 
 
 class MaskWatch:
-    """See intake.door.Masks. `gateways` are addresses by which this machine reaches others."""
+    """See intake.door.Masks. `gateways` are addresses by which this machine reaches others. `tell` is given the
+    addresses whose trust is withdrawn, whenever that changes."""
 
-    def __init__(self, parts: Parts, config: Config, gateways: frozenset[str]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        config: Config,
+        gateways: frozenset[str],
+        tell: Callable[[frozenset[str]], None] = lambda _: None,
+    ) -> None:
+        self._tell = tell
         self._parts = parts
         self._gateways = gateways
         self._masking = Masking()
@@ -60,6 +69,7 @@ class MaskWatch:
         self._doors, self._trust = config.listeners, _trust_of(config)
         self._masking.forget()
         self._withdrawn.clear()
+        self._tell(frozenset())
         self._standings.clear()
         for name in self._raised:
             clear_alarm(self._parts, name)
@@ -67,8 +77,10 @@ class MaskWatch:
 
     def greeted(self, session: Session) -> None:
         """See Masks."""
-        name = session.helo if session.door.door.role is Role.MX else ""
-        client = session.client
+        self.note_greeting(session.client, greeted_as(session))
+
+    def note_greeting(self, client: str, name: str) -> None:
+        """A client said EHLO; `name` as `greeted_as` says."""
         self._look_at(client, self._masking.greeted(client, self._standing(client), name, self._now()))
 
     def withdrawn(self, client: str) -> bool:
@@ -80,8 +92,13 @@ class MaskWatch:
         standing = self._standing(session.client)
         if standing is None or standing is Standing.LOOPBACK:
             return
-        ask = Ask(session.client, standing, session.helo, _foreign_sender(session, transaction), outside)
-        self._look_at(session.client, self._masking.asked(ask, self._now()))
+        self.note_asking(session.client, session.helo, asked_for(session, transaction), outside=outside)
+
+    def note_asking(self, client: str, name: str, sender: str, *, outside: bool) -> None:
+        """A recipient was taken from a trusted client; `sender` as `asked_for` says."""
+        standing = self._standing(client)
+        if standing is not None and standing is not Standing.LOOPBACK:
+            self._look_at(client, self._masking.asked(Ask(client, standing, name, sender, outside), self._now()))
 
     def _look_at(self, client: str, facts: Facts | None) -> None:
         if facts is None or client in self._withdrawn:
@@ -93,6 +110,7 @@ class MaskWatch:
         what = "It is still trusted; if these are not all your own"
         if finding.suspicion is Suspicion.WITHDRAW:
             self._withdrawn.add(client)
+            self._tell(frozenset(self._withdrawn))
             what = "Its trust is withdrawn until a restart, or a reload with other doors"
         name = f"masked {client}"
         self._raised.add(name)
@@ -115,7 +133,12 @@ def _trust_of(config: Config) -> tuple[Network, ...]:
     return tuple(dict.fromkeys(network for listen in config.listeners for network in listen.trust))
 
 
-def _foreign_sender(session: Session, transaction: Transaction) -> str:
+def greeted_as(session: Session) -> str:
+    """The name that counts: "" at a door that is not open to everybody."""
+    return session.helo if session.door.door.role is Role.MX else ""
+
+
+def asked_for(session: Session, transaction: Transaction) -> str:
     """The sender's domain where neither our domains nor the door's list have it; "" else, and for the null path."""
     sender, door = transaction.claimed_sender, session.door.door
     if not isinstance(sender, Mailbox) or door.senders or door.sender_fixed is not None:

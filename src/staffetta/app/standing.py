@@ -12,7 +12,7 @@ from staffetta.app.open_doors import OpenDoor
 from staffetta.app.relay import Relay
 from staffetta.app.reload import Reloads
 from staffetta.control.channel import Ping, Pong, Reload, ReloadReport, Status, Wake
-from staffetta.control.status import CertificateFacts, Listening, Running, certificate_facts
+from staffetta.control.status import CertificateFacts, Listening, Running, WorkerFacts, certificate_facts
 from staffetta.observe.events import moment
 
 
@@ -47,7 +47,9 @@ class Standing:
 
     async def status(self, _: Status) -> Running:
         """How we are."""
-        relay = self._relay
+        relay, staff = self._relay, self._relay.staff
+        if staff is not None:
+            await staff.count()
         return Running(
             __version__,
             relay.config.hostname.ascii,
@@ -59,6 +61,7 @@ class Standing:
             _certificates(relay),
             self._reloads.last,
             relay.parts.alarms.active(),
+            () if staff is None else tuple(WorkerFacts(pid, sessions) for pid, sessions in staff.workers),
         )
 
 

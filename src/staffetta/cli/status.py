@@ -111,6 +111,9 @@ def _show(answer: StatusAnswer, now: float) -> None:
     if answer.configuration:
         line(f"{'file':<9}{safe(answer.file)}, {answer.configuration}{_reload(answer, now)}")
     _doors(answer)
+    if answer.workers:
+        told = (f"{one.pid} with {one.sessions} sessions" for one in answer.workers)
+        line(f"{'workers':<9}{', '.join(told)}")
     queue, oldest = answer.queue, answer.oldest
     states = (
         f"{getattr(queue, state)} {state}{_oldest(getattr(oldest, state), now)}"

@@ -50,6 +50,13 @@ class Listening(msgspec.Struct, frozen=True, gc=False):
     sessions: int
 
 
+class WorkerFacts(msgspec.Struct, frozen=True, gc=False):
+    """A process that takes mail in, and how many clients it has."""
+
+    pid: int
+    sessions: int
+
+
 class CertificateFacts(msgspec.Struct, frozen=True, gc=False):
     """A certificate that doors show. `days_left` is below 0 when it is over; `fault`: why it cannot be read again."""
 
@@ -74,6 +81,7 @@ class Running(msgspec.Struct, frozen=True, gc=False):
     certificates: tuple[CertificateFacts, ...]
     reload: ReloadReport | None
     alarms: tuple[Alarm, ...]
+    workers: tuple[WorkerFacts, ...] = ()
 
 
 class QueueCounts(msgspec.Struct, frozen=True, gc=False):
@@ -146,6 +154,7 @@ class StatusAnswer(Answer, frozen=True, gc=False):
     pid: int | None
     file: str
     configuration: str
+    workers: tuple[WorkerFacts, ...] = ()
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -187,6 +196,7 @@ def status(store: Store, live: Running | None, known: Known, now: float) -> Stat
         live.pid if live else None,
         live.file if live else "",
         live.digest if live else "",
+        live.workers if live else (),
     )
 
 

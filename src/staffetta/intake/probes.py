@@ -8,6 +8,7 @@ What it would have accepted is told like everything that is accepted.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from staffetta.net.contract import Endpoint
@@ -29,12 +30,19 @@ class Probe:
 
 
 class Probes:
-    """The probes that are on their way. Used from the loop's thread only."""
+    """The probes that are on their way. Used from the loop's thread only. `announce` tells those who take connections
+    elsewhere, to have them brought here."""
 
-    __slots__ = ("_expected",)
+    __slots__ = ("_announce", "_expected")
 
-    def __init__(self) -> None:
+    def __init__(self, announce: Callable[[Endpoint, Endpoint], Awaitable[None]] | None = None) -> None:
+        self._announce = announce
         self._expected: dict[tuple[Endpoint, Endpoint], Probe] = {}
+
+    async def announced(self, near: Endpoint, far: Endpoint) -> None:
+        """Return when a probe that is expected will be known wherever it arrives."""
+        if self._announce is not None:
+            await self._announce(near, far)
 
     def expect(self, near: Endpoint, far: Endpoint) -> Probe:
         """A probe will come from `near`, an end that is bound already, to `far`, the very address of a door."""

@@ -137,6 +137,11 @@ class TcpStream(asyncio.Protocol):
         """The certificate the peer showed, in DER; None without TLS."""
         return self._engine.peer_certificate() if self._engine is not None and self._tls is not None else None
 
+    def fileno(self) -> int:
+        """The system's number of the socket; -1 when there is none."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
     def write(self, data: bytes) -> None:
         """Send; during a handshake kept until it is done; dropped when the stream is closing."""
         if self._closing:

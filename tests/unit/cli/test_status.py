@@ -16,7 +16,16 @@ from click.testing import CliRunner
 from staffetta.app.control_socket import ControlSocket
 from staffetta.cli.main import cli
 from staffetta.control.channel import Ping, Pong, Reload, ReloadReport, Status
-from staffetta.control.status import Books, CertificateFacts, Disk, Listening, Running, is_nearly_full, problems_of
+from staffetta.control.status import (
+    Books,
+    CertificateFacts,
+    Disk,
+    Listening,
+    Running,
+    WorkerFacts,
+    is_nearly_full,
+    problems_of,
+)
 from staffetta.observe.alarms import Alarm
 from staffetta.observe.events import moment
 from staffetta.spool.contract import Ledger
@@ -57,6 +66,7 @@ LIVE = Running(
     (CertificateFacts("mx.example.org", ("mx.example.org",), "mx.pem", moment(1e9), 12),),
     None,
     (),
+    (WorkerFacts(8, 2), WorkerFacts(9, 1)),
 )
 REFUSED = ReloadReport(moment(2000.0), False, f"staffetta.toml:3 C103 unknown key {HOSTILE}", "0a1b2c3d", "SIGHUP")
 
@@ -132,6 +142,7 @@ def test_with_a_relay_everything_is_on_one_screen(relay: Any, answering: Answeri
     assert result.exit_code == 0, result.output
     assert "door     mx 127.0.0.1:25, mx, starttls, 3 sessions" in result.stdout
     assert "tls      mx.example.org, 12 days left" in result.stdout
+    assert "workers  8 with 2 sessions, 9 with 1 sessions" in result.stdout
     assert "PROBLEM" not in result.stdout
     answer = json.loads(relay.run("status", "--json").stdout)
     assert fits(answer, SCHEMA)

@@ -145,6 +145,34 @@ class AlarmTold(Frame, frozen=True, tag=14):
     text: str
 
 
+class Expected(Frame, frozen=True, tag=16):
+    """A probe will be known when it comes."""
+
+    number: int
+
+
+class Arrived(Frame, frozen=True, tag=17):
+    """A probe has come to a door: its connection travels with this frame."""
+
+    door: int
+
+
+class Greeted(Frame, frozen=True, tag=18):
+    """See intake.door.Masks: what is looked at of a greeting."""
+
+    client: str
+    name: str
+
+
+class Asked(Frame, frozen=True, tag=19):
+    """See intake.door.Masks: what is looked at of a recipient."""
+
+    client: str
+    name: str
+    sender: str
+    outside: bool
+
+
 class Finished(Frame, frozen=True, tag=15):
     """All sessions have ended, and nothing follows."""
 
@@ -223,6 +251,24 @@ class ReadKeys(Frame, frozen=True, tag=44):
     """Signing keys may have changed."""
 
 
+class Count(Frame, frozen=True, tag=46):
+    """Say Tally now."""
+
+
+class Expect(Frame, frozen=True, tag=47):
+    """A probe of ours will come from one end to another, which are address and port; say Expected."""
+
+    number: int
+    near: tuple[str, int]
+    far: tuple[str, int]
+
+
+class Withdrawn(Frame, frozen=True, tag=48):
+    """Addresses that are not to be trusted, whatever the file says."""
+
+    clients: tuple[str, ...]
+
+
 class Stop(Frame, frozen=True, tag=45):
     """Let nobody in, end sessions at a command boundary, say Finished."""
 
@@ -238,9 +284,13 @@ FROM_WORKER: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(
     | Adopted
     | Tally
     | AlarmTold
+    | Expected
+    | Arrived
+    | Greeted
+    | Asked
     | Finished
     | LoginTold
 )
 TO_WORKER: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(
-    Stored | NotStored | Prepare | Adopt | Forget | Show | ReadKeys | Stop | LoginTold
+    Stored | NotStored | Prepare | Adopt | Forget | Show | ReadKeys | Count | Expect | Withdrawn | Stop | LoginTold
 )

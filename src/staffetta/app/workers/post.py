@@ -64,6 +64,10 @@ class Post:
             frames.Hello: self._hello,
             frames.Prepared: self._prepared,
             frames.Adopted: self._adopted,
+            frames.Expected: self._expected,
+            frames.Arrived: self._arrived,
+            frames.Greeted: self._greeted,
+            frames.Asked: self._asked,
             frames.Finished: self._finished,
         }
 
@@ -93,6 +97,18 @@ class Post:
         """Wait until a configuration is in force there. Raises WorkerFault."""
         if self.generation != generation and self.prepared == generation:
             await self._answer(frames.Adopted, generation, seconds)
+
+    async def count(self, seconds: float) -> None:
+        """Have it say how it is; give up after so many seconds."""
+        self.send(frames.Count())
+        with suppress(WorkerFault):
+            await self._answer(frames.Tally, 0, seconds)
+
+    async def expect(self, order: frames.Expect, seconds: float) -> None:
+        """Have it know a probe; give up after so many seconds."""
+        self.send(order)
+        with suppress(WorkerFault):
+            await self._answer(frames.Expected, order.number, seconds)
 
     async def finished(self, seconds: float) -> None:
         """Wait until it has ended, or should have."""
@@ -170,6 +186,21 @@ class Post:
                 self._counted[name, key] = count
                 counters.add(_KINDS[name], key, more)
         self._staff.counted()
+        self._tell(frames.Tally, 0, "")
+
+    def _expected(self, frame: frames.Expected) -> None:
+        self._tell(frames.Expected, frame.number, "")
+
+    def _arrived(self, frame: frames.Arrived) -> None:
+        self._staff.spawn(self._staff.arrived(frame.door, socket.socket(fileno=self._wire.take_file())))
+
+    def _greeted(self, frame: frames.Greeted) -> None:
+        if self._staff.masks is not None:
+            self._staff.masks.note_greeting(frame.client, frame.name)
+
+    def _asked(self, frame: frames.Asked) -> None:
+        if self._staff.masks is not None:
+            self._staff.masks.note_asking(frame.client, frame.name, frame.sender, outside=frame.outside)
 
     def _login(self, frame: frames.LoginTold) -> None:
         self._staff.told_login(self, frame)

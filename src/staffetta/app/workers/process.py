@@ -21,11 +21,10 @@ import msgspec
 from staffetta.accounts.store import AccountStore
 from staffetta.app import sessions
 from staffetta.app.open_doors import DoorChange, OpenDoor, Opening, openings_of
-from staffetta.app.sentinel_machine import read_machine
-from staffetta.app.sentinel_masks import MaskWatch
 from staffetta.app.wiring import Common, Parts, Plan, Stores, World, live_world, log_settings
 from staffetta.app.workers import frames
 from staffetta.app.workers.frames import TO_WORKER
+from staffetta.app.workers.guests import GivenBack, RemoteMasks
 from staffetta.app.workers.remote import RemoteLog, RemoteSpool
 from staffetta.app.workers.shared import ConnectionTable, SharedConnections, SharedLoginFailures, ToldAlarms
 from staffetta.app.workers.wire import Wire
@@ -59,13 +58,14 @@ class Worker:
     """One worker at its `place` among the workers."""
 
     def __init__(self, wire: socket, place: int, table: ConnectionTable) -> None:
-        self._masks: MaskWatch
         self._place = place
         self._table = table
         self._wire = Wire(wire, TO_WORKER, self._received, _main_process_is_gone)
         self._over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._orders: asyncio.Queue[Any] = asyncio.Queue()
+        self._probes = GivenBack(self._wire)
+        self._masks = RemoteMasks(self._wire)
         self._certificate: HeldCertificate | None = None
         self._doors: dict[int, OpenDoor] = {}
         self._next: _Next | None = None
@@ -114,6 +114,12 @@ class Worker:
         elif isinstance(order, frames.ReadKeys):
             if self._parts is not None and self._parts.house.signing is not None:
                 self._parts.house.signing.signers.refresh()
+        elif isinstance(order, frames.Expect):
+            self._probes.expect(order)
+        elif isinstance(order, frames.Withdrawn):
+            self._masks.told(order)
+        elif isinstance(order, frames.Count):
+            self._tell_count()
         elif isinstance(order, frames.Stop):
             await self._stop()
 
@@ -146,6 +152,7 @@ class Worker:
                 if door is None:
                     door = OpenDoor(opening, [socket(fileno=files.pop(0)) for _ in list(files)], parts.house)
                     added.append(door)
+                    self._probes.watch(door, number)
                     await door.listener.start()
                 else:
                     kept.append((door, opening))
@@ -187,7 +194,7 @@ class Worker:
         )
         stores = Stores(cast(Spool, self._spool), self._accounts)
         self._parts = Parts(config, world, stores, self._log.emit, order.connections, common=common)
-        self._masks = self._parts.house.masks = MaskWatch(self._parts, config, read_machine().gateways)
+        self._parts.house.masks = self._masks
         self._spawn(sessions.watch_clock(self._parts.house))
         self._spawn(self._tally())
         return self._parts
@@ -199,7 +206,6 @@ class Worker:
         before = parts.world
         if ready.plan is not None:
             parts.adopt(ready.plan)
-            self._masks.reloaded(ready.config)
             self._log.adopt(LineMaker(log_settings(ready.config, self._accounts.secret)))
         self._certificate = ready.certificate
         self._doors = ready.doors
@@ -227,8 +233,7 @@ class Worker:
             await sessions.sessions_end(house)
             await sessions.finish(house)
             house.logins.close()
-            self._log.flush()
-            self._wire.send(self._count())
+            self._tell_count()
         self._wire.send(frames.Finished())
         await self._wire.close()
         self._over.set()
@@ -238,6 +243,11 @@ class Worker:
     async def _tally(self) -> None:
         while True:
             await asyncio.sleep(sessions.CLOCK_SECONDS)
+            self._tell_count()
+
+    def _tell_count(self) -> None:
+        if self._parts is not None:
+            self._log.flush()
             self._wire.send(self._count())
 
     def _count(self) -> frames.Tally:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -28,13 +28,21 @@ from staffetta.app.workers.nursery import Nursery, NurseryGone
 from staffetta.app.workers.post import Post, WorkerFault
 from staffetta.app.workers.shared import ConnectionTable
 from staffetta.config.schema import Config
+from staffetta.net.contract import Endpoint
+from staffetta.net.stream import TcpStream
 from staffetta.net.tls import Files
 from staffetta.observe.alarms import Alarms
 from staffetta.observe.metrics import Counters
 from staffetta.policy.rate import LoginFailures
 
+if TYPE_CHECKING:
+    from staffetta.app.sentinel_masks import MaskWatch
+
 ANSWER_SECONDS: Final = 20.0
 """How long a worker may take to make everything for a configuration."""
+
+COUNT_SECONDS: Final = 1.0
+"""How long somebody waits for the numbers of a worker that is busy."""
 
 FINISH_SECONDS: Final = 30.0
 """How long a worker may take to end: its sessions have 25."""
@@ -89,6 +97,9 @@ class Staff:
         self._crashes: deque[float] = deque(maxlen=CRASHES + 1)
         self._ends: dict[int, int] = {}
         self._stopping = False
+        self._probes = 0
+        self._withdrawn: frozenset[str] = frozenset()
+        self.masks: MaskWatch | None = None
         self._loop.add_reader(nursery.fileno(), self._hear_of_ends)
 
     @property
@@ -152,6 +163,30 @@ class Staff:
         for post in self._posts.values():
             post.send(frames.ReadKeys())
 
+    async def count(self) -> None:
+        """Have all of them say now how many clients they have, and what they counted."""
+        await asyncio.gather(*[post.count(COUNT_SECONDS) for post in self._posts.values()])
+
+    async def expect(self, near: Endpoint, far: Endpoint) -> None:
+        """Return when all know that a probe will come (intake/probes): then it is brought to this process."""
+        self._probes += 1
+        order = frames.Expect(self._probes, (near.address, near.port), (far.address, far.port))
+        await asyncio.gather(*[post.expect(order, COUNT_SECONDS) for post in self._posts.values()])
+
+    def withdraw(self, clients: frozenset[str]) -> None:
+        """These are not to be trusted, whatever the file says."""
+        self._withdrawn = clients
+        for post in self._posts.values():
+            post.send(frames.Withdrawn(tuple(clients)))
+
+    async def arrived(self, number: int, sock: socket.socket) -> None:
+        """A probe has come to a worker: take it as if it had come here."""
+        found = [door for door, its_number in self._numbers.items() if its_number == number]
+        if found:
+            await self._loop.connect_accepted_socket(lambda: TcpStream(found[0].greet), sock)
+        else:
+            sock.close()
+
     async def stop(self) -> None:
         """Let nobody in, let sessions end at a command boundary, and the workers with them."""
         self._stopping = True
@@ -190,6 +225,8 @@ class Staff:
         """Bring a worker to what is in force now. Raises WorkerFault."""
         post.settling = True
         try:
+            if self._withdrawn:
+                post.send(frames.Withdrawn(tuple(self._withdrawn)))
             while (orders := self._orders) is not None and post.generation != orders.generation:
                 await self._prepare(post, orders)
                 post.send(frames.Adopt(orders.generation))
@@ -317,6 +354,10 @@ class Staff:
         for door in orders.doors:
             self._numbers.setdefault(door, max(self._numbers.values(), default=0) + 1)
         return msgspec.structs.replace(orders, generation=self._generation)
+
+    def spawn(self, work: Any) -> None:
+        """Do something beside everything else."""
+        self._spawn(work)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
