@@ -17,7 +17,8 @@ from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.mail.reply import reply as make_reply
 from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, Hold, Junk, encode, moment
 from staffetta.policy.retry import GiveUp, RetrySettings, after, wait_seconds
-from staffetta.spool.contract import Claim, DestinationState, JournalEntry, State, Step, WaitingRecipient
+from staffetta.policy.route import is_local_key
+from staffetta.spool.contract import Claim, DestinationState, JournalEntry, Quarantine, State, Step, WaitingRecipient
 from staffetta.spool.contract import Final as End
 
 LAST_REPLY_CHARACTERS: Final = 1000
@@ -62,9 +63,8 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
         reply = str(outcome.reply)
         if outcome.result is Result.DELIVERED:
             events.append(Deliver(time=time, id=message.id, recipient=text, reply=reply))
-            why = message.quarantine
-            if why is not None and not outcome.remote:
-                events.append(Junk(time=time, id=message.id, recipient=text, rule=why.rule, reason=why.reason))
+            if message.quarantine is not None:
+                events += _junk(message.quarantine, claim, recipient, outcome, at.now)
             steps.append(Step(recipient.index, End.DELIVERED))
             delivered.append((recipient, outcome))
             continue
@@ -106,6 +106,20 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
     journal = JournalEntry(b"\n".join([encode(event) for event in events]), at.now, message.id)
     down = _destination_state(claim, report, at, retry, failures)
     return Settlement(tuple(steps), journal, tuple(events), tuple(failed), tuple(delivered), down, frozenset(expired))
+
+
+def _junk(
+    why: Quarantine, claim: Claim, recipient: WaitingRecipient, outcome: Outcome, now: float
+) -> tuple[Event, ...]:
+    """Delivered to the folder, or handed with the mark in its header to the server that keeps this domain's mailboxes;
+    what went further is not among anybody's junk yet."""
+    reason = why.reason
+    if outcome.remote:
+        if not is_local_key(recipient.destination):
+            return ()
+        reason = f"{reason}; marked so for the server behind us"
+    text = str(recipient.address)
+    return (Junk(time=moment(now), id=claim.message.id, recipient=text, rule=why.rule, reason=reason),)
 
 
 def _attempt_events(events: list[Event], claim: Claim, report: Report, position: int, time: object) -> Outcome:

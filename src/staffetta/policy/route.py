@@ -116,6 +116,11 @@ def local_key(domain: Host) -> str:
     return f"local:{domain}"
 
 
+def is_local_key(destination: str) -> bool:
+    """True for what a local domain's `deliver` takes, be it a mailbox or a server behind us."""
+    return destination.startswith("local:")
+
+
 def held_key(domain: Host) -> str:
     """The destination of a mailbox under the data directory, whatever the domain's `deliver` says."""
     return f"held:{domain}"

@@ -10,8 +10,9 @@ import pytest
 from staffetta.delivery.courier import Report, Try
 from staffetta.delivery.settle import INTERNAL, LAST_REPLY_CHARACTERS, Moment, Settlement, held_back, put_off, settle
 from staffetta.mail.outcome import Outcome, Result, Scope
+from staffetta.observe.events import Junk
 from staffetta.policy.retry import RetrySettings
-from staffetta.spool.contract import Claim, State, Step
+from staffetta.spool.contract import Claim, Quarantine, State, Step
 from staffetta.spool.contract import Final as End
 from staffetta.testing.office import outcome, report
 from staffetta.testing.spooled import START, Letter, new_message
@@ -178,3 +179,21 @@ def test_what_nobody_knows_the_end_of_is_held_in_doubt() -> None:
         (State.HELD, True, None, 2)
     ] * 2
     assert isinstance(done.steps[0], Step)
+
+
+@pytest.mark.parametrize(
+    ("destination", "remote", "expected"),
+    [
+        ("local:example.net", False, ["it lies"]),
+        ("local:example.net", True, ["it lies; marked so for the server behind us"]),
+        ("mx:example.net", True, []),
+    ],
+)
+def test_junk_is_told_where_it_ends(destination: str, remote: bool, expected: list[str]) -> None:
+    one = claim(destination=destination)
+    marked = Claim(
+        msgspec.structs.replace(one.message, quarantine=Quarantine("dmarc_quarantine", "it lies")), one.recipients
+    )
+    found = settled(marked, outcome(Result.DELIVERED, remote=remote))
+    assert [event.reason for event in found.events if isinstance(event, Junk)] == expected
+    assert not [event for event in settled(one, OK).events if isinstance(event, Junk)]
