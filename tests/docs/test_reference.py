@@ -76,7 +76,8 @@ def test_help_explains_a_rule() -> None:
 
 
 def test_every_field_of_every_event_is_explained_and_no_other() -> None:
-    used = {name for event in (Event, *all_events()) for name in event.__struct_fields__}
+    kinds: list[type[Event]] = [Event, *all_events()]
+    used = {name for event in kinds for name in event.__struct_fields__}
     assert used == set(FIELDS)
     names = [name_of(event) for event in all_events()]
     assert len(names) == len(set(names))
