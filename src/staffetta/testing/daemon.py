@@ -120,6 +120,11 @@ class Daemon:
             process.send_signal(signal.SIGTERM)
         return await asyncio.to_thread(process.wait, STOP_SECONDS)
 
+    def family(self) -> list[int]:
+        """Its process and all that came of it, the first one first."""
+        process = self.process
+        return [] if process is None or process.poll() is not None else family_of(process.pid)
+
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log so far. Raises ValueError for a line that is no JSON."""
         text = (self.folder / "stdout").read_bytes()
@@ -198,6 +203,16 @@ class Daemon:
                     name, _, where = listener.rpartition(" ")
                     host, _, port = where.rpartition(":")
                     self.doors[name] = Endpoint(host, int(port))
+
+
+def family_of(pid: int) -> list[int]:
+    """A process and all that came of it and lives (proc(5))."""
+    found = [pid]
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += family_of(int(child))
+    return found
 
 
 class DaemonWire:
