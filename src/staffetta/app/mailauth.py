@@ -57,4 +57,13 @@ def examining_room(config: Config, world: World, alarms: Alarms, before: Examini
 
     kept = before.health if before is not None and before.resolver is world.resolver else None
     health = kept or ListHealth(world.resolver, world.clock, told=told)
-    return ExaminingRoom(world.resolver, settings, config.hostname.ascii, world.clock, world.monotonic, health, lists)
+    return ExaminingRoom(
+        world.resolver,
+        settings,
+        config.hostname.ascii,
+        world.clock,
+        world.monotonic,
+        health,
+        lists,
+        seals=checks.arc_seal,
+    )

@@ -155,6 +155,9 @@ def _mail_checks(reader: Reader, config: Config) -> None:
         path = ("checks", "dmarc") if reader.written("checks", "dmarc") else ("checks", "spf")
         message = "[checks] dmarc has nothing to rest on: spf and dkim are off, so every message fails it"
         reader.report("C227", path, message, 'write "record" for spf or dkim')
+    if checks.arc_seal and checks.arc is off:
+        message = "[checks] arc_seal has no effect: chains that nobody looks at are not sealed"
+        reader.report("C219", ("checks", "arc_seal"), message, 'write arc = "record"')
     no_mx = reader.sound("listen") and all(door.role is not Role.MX for door in config.listeners)
     if reader.written("checks") and no_mx:
         message = "[checks] has no effect: no door has the role mx"

@@ -294,6 +294,7 @@ CHECKS: Final = Table(
         Key("dkim", _CHECK, "RFC 6376", '"record"'),
         Key("dmarc", _CHECK, "RFC 9989", '"enforce"'),
         Key("arc", _CHECK, "RFC 8617", '"record"'),
+        Key("arc_seal", Switch(), "seal what an alias sends outside, by the DKIM key of the alias's domain", "false"),
         Key("reverse", _CHECK, "the name of the client's address has to lead back to it", '"record"'),
         Key("helo", _CHECK, "the client has to greet with a full name that has an address", '"record"'),
         Key("junk", Text("a folder", '"Junk"', values.parse_folder), "folder for quarantined mail", '"Junk"'),

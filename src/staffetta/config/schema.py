@@ -320,6 +320,7 @@ class Checks(msgspec.Struct, frozen=True, gc=False):
     forwarders: tuple[Domain, ...] = ()
     reverse: CheckMode = CheckMode.RECORD
     helo: CheckMode = CheckMode.RECORD
+    arc_seal: bool = False
     blocklist: tuple[BlockList, ...] = ()
     domain_blocklist: tuple[BlockList, ...] = ()
 

@@ -17,6 +17,7 @@ from staffetta.dns.hello import HelloWord, check_hello
 from staffetta.dns.list_health import ListHealth, ListSettings
 from staffetta.dns.resolver import Resolver
 from staffetta.dns.reverse import Reverse, find_name
+from staffetta.intake.signing import BodyToSign, body_to_sign
 from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.mail.domain import Domain, DomainError, parse_domain
 from staffetta.mailauth.arc.chain import ArcVerification
@@ -42,6 +43,7 @@ class ExaminingRoom(msgspec.Struct, frozen=True):
     health: ListHealth
     lists: tuple[ListSettings, ...] = ()
     turns: Turns = msgspec.field(default_factory=Turns)
+    seals: bool = False
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -55,7 +57,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 class Examination:
     """One message's. Made when its header is complete; looks at the body while it streams past."""
 
-    __slots__ = ("_arc", "_dkim", "identity", "room")
+    __slots__ = ("_arc", "_dkim", "body", "identity", "room")
 
     def __init__(self, room: ExaminingRoom, header: Header) -> None:
         settings = room.settings
@@ -63,9 +65,12 @@ class Examination:
         self.identity: HeaderIdentity = identity_facts(header)
         self._dkim = Verification(header) if settings.dkim is not Mode.OFF else None
         self._arc = ArcVerification(header) if settings.arc is not Mode.OFF else None
+        self.body: BodyToSign | None = body_to_sign() if room.seals else None
 
     def after_header(self, data: bytes) -> None:
         """See intake.transaction.Watch."""
+        if self.body is not None:
+            self.body.after_header(data)
         if self._dkim is not None and self._dkim.wants_body:
             self._dkim.after_header(data)
         if self._arc is not None and self._arc.wants_body:

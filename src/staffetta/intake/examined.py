@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from staffetta.intake.accept import accept
 from staffetta.intake.examination import Examination, Origin
 from staffetta.intake.refusals import Why
+from staffetta.intake.sealing import seal_fields
 from staffetta.intake.stamp import Stamp
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.address import Mailbox, NullPath
@@ -49,14 +52,18 @@ async def accept_examined(
         why = Why(refusal.rule, refusal.reason, transaction=transaction, checks=words, dmarc=record)
         session.note_refusal("data", refusal.reply, why)
         return refusal.reply
-    return await accept(session, transaction, scan, draft, _stamp(session, transaction, checks, judgement, record))
+    stamp = _stamp(session, transaction, checks, judgement, record)
+    if examination.body is not None and transaction.forwarder is not None:
+        results = _results(session, transaction, checks)
+        sealed = await seal_fields(session, transaction, examination, checks, results)
+        stamp = replace(stamp, fields=sealed + stamp.fields)
+    return await accept(session, transaction, scan, draft, stamp)
 
 
 def _stamp(
     session: Session, transaction: Transaction, checks: Checks, judgement: Judgement, record: DmarcRecord | None
 ) -> Stamp:
-    peer = Peer(session.client, session.helo, str(transaction.claimed_sender))
-    fields = authentication_results(session.house.hostname, method_results(checks, peer), remarks(checks))
+    fields = _results(session, transaction, checks)
     quarantine = None
     if judgement.disposition is Disposition.JUNK:
         quarantine = Quarantine(judgement.rule, judgement.reason)
@@ -64,6 +71,11 @@ def _stamp(
     reverse = checks.reverse
     name = reverse.name if reverse is not None and reverse.confirmed else ""
     return Stamp(fields, _words(judgement), quarantine, record, name)
+
+
+def _results(session: Session, transaction: Transaction, checks: Checks) -> bytes:
+    peer = Peer(session.client, session.helo, str(transaction.claimed_sender))
+    return authentication_results(session.house.hostname, method_results(checks, peer), remarks(checks))
 
 
 def _words(judgement: Judgement) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -16,7 +16,7 @@ from staffetta.mail.domain import Domain
 from staffetta.mail.reply import reply
 from staffetta.mailauth.dkim.canonical import BodyHash
 from staffetta.mailauth.dkim.keystore import KeysUnusable
-from staffetta.mailauth.dkim.sign import Signer, Unsigned, new_body_hash
+from staffetta.mailauth.dkim.sign import Signer, new_body_hash
 from staffetta.mailauth.dkim.signers import Signers
 from staffetta.message.header import Header
 
@@ -30,6 +30,13 @@ class CannotSign(Exception):
     """The keys of a domain of ours cannot be used; the message says why, for the operator."""
 
 
+class Calculation(Protocol):
+    """What lacks nothing but the calculation: a message's signatures, or a seal."""
+
+    def sign(self) -> bytes:
+        """The fields, each with its CRLF. Runs in the thread."""
+
+
 class SigningRoom:
     """Signs in a thread, in batches. Belongs to one event loop."""
 
@@ -40,9 +47,9 @@ class SigningRoom:
         self._executor = executor
         self._loop = loop
         self._busy = False
-        self._waiting: list[tuple[Unsigned, asyncio.Future[bytes]]] = []
+        self._waiting: list[tuple[Calculation, asyncio.Future[bytes]]] = []
 
-    async def sign(self, unsigned: Unsigned) -> bytes:
+    async def sign(self, unsigned: Calculation) -> bytes:
         """The signature fields. Raises CannotSign."""
         answer: asyncio.Future[bytes] = self._loop.create_future()
         self._waiting.append((unsigned, answer))
@@ -67,7 +74,7 @@ class SigningRoom:
 
     def _finished(
         self,
-        batch: list[tuple[Unsigned, asyncio.Future[bytes]]],
+        batch: list[tuple[Calculation, asyncio.Future[bytes]]],
         done: asyncio.Future[list[bytes | Exception]],
     ) -> None:
         self._busy = False
@@ -113,7 +120,7 @@ async def signatures(room: SigningRoom, domain: Domain, block: bytes, body: Body
     return await room.sign(signer.prepare(Header(block).fields, body.hasher.finish(), now))
 
 
-def _sign_all(batch: list[Unsigned]) -> list[bytes | Exception]:
+def _sign_all(batch: list[Calculation]) -> list[bytes | Exception]:
     """In the thread: each message's fields, or why it has none."""
     found: list[bytes | Exception] = []
     for unsigned in batch:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from staffetta.accounts.directory import Resolution
 from staffetta.mail.address import Mailbox, ReversePath, fold_local_part
+from staffetta.mail.domain import Domain
 from staffetta.mail.envelope import Recipient, Sender
 from staffetta.message.authorship import HeaderIdentity
 from staffetta.message.header import Header
@@ -88,6 +89,14 @@ class Transaction:
         if key not in self._seen:
             self._seen.add(key)
             self._targets.append((recipient, mailbox, original, destination))
+
+    @property
+    def forwarder(self) -> Domain | None:
+        """The domain of ours whose alias sends this outside; None when none does."""
+        for _, _, original, destination in self._targets:
+            if original is not None and not destination and isinstance(original.domain, Domain):
+                return original.domain
+        return None
 
     def begin_content(self, draft: Draft, begin_watch: Callable[[Header], Watch | None] | None = None) -> None:
         """DATA or the first BDAT was allowed. `begin_watch` makes of the complete header what looks at the body."""
