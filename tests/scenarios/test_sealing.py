@@ -1,4 +1,4 @@
-"""What an alias sends outside leaves with a set of ours, where the operator asks for it. RFC 8617, over the whole relay."""
+"""What an alias sends outside leaves with a set of ours, where the operator asks for it. RFC 8617, a whole relay."""
 
 from __future__ import annotations
 
