@@ -20,6 +20,7 @@ from staffetta.mail.domain import Domain
 from staffetta.mailauth.dmarc.discovery import Discovery, Failure, Found
 from staffetta.mailauth.dmarc.record import Record
 from staffetta.mailauth.results import DkimResult, DmarcPolicy, DmarcResult, SpfResult, SpfWord, Word
+from staffetta.message.addresses import AddressProblem
 from staffetta.message.authorship import HeaderIdentity
 
 AUTHOR_DOMAINS: Final = 4
@@ -53,13 +54,22 @@ async def check_dmarc(resolver: Resolver, facts: DmarcFacts) -> DmarcResult:
     identity = facts.identity
     discovery = Discovery(resolver)
     identifiers = _identifiers(facts)
-    domains = list(dict.fromkeys([m.domain.ascii for m in identity.from_addresses if isinstance(m.domain, Domain)]))
+    domains = _author_domains(identity)
     if not identity.from_problem:
         if not domains:
             return DmarcResult(Word.NONE, problem="the From address has no domain name")
         return await _evaluate(discovery, domains[0], identifiers)
     results = [await _evaluate(discovery, domain, identifiers) for domain in domains[:AUTHOR_DOMAINS]]
     return _unclear(identity.from_problem, results, complete=len(domains) <= AUTHOR_DOMAINS)
+
+
+def _author_domains(identity: HeaderIdentity) -> list[str]:
+    """The domains that From may be read to be of. Where it is tricky, also those that people are shown: another program
+    may take just that for the address."""
+    mailboxes = identity.from_addresses
+    if identity.from_problem not in {"", AddressProblem.NOT_UTF8.value}:
+        mailboxes += identity.from_shown
+    return list(dict.fromkeys([one.domain.ascii for one in mailboxes if isinstance(one.domain, Domain)]))
 
 
 def _identifiers(facts: DmarcFacts) -> tuple[_Identifier, ...]:
