@@ -93,6 +93,11 @@ class Daemon:
             if not store.exists(parse_mailbox(address)):
                 store.add(parse_mailbox(address), password)
         store.close()
+        await self.launch()
+
+    async def launch(self) -> None:
+        """Start it, once more when it has ended, by the configuration that was written last."""
+        config = self.folder / "staffetta.toml"
         with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as complaints:
             process = self.process = subprocess.Popen(  # noqa: S603, ASYNC220
                 [sys.executable, "-m", "staffetta", "run", "-c", str(config)],

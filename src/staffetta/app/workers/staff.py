@@ -47,6 +47,9 @@ COUNT_SECONDS: Final = 1.0
 FINISH_SECONDS: Final = 30.0
 """How long a worker may take to end: its sessions have 25."""
 
+LOOK_SECONDS: Final = 0.01
+"""How often is looked for what others will do in a moment."""
+
 CRASHES: Final = 5
 """More crashes than this within CRASH_SECONDS are an alarm, and the next worker has to wait."""
 
@@ -135,12 +138,13 @@ class Staff:
                     self._spawn(self._settle_or_kill(post))
 
     async def adopted(self) -> None:
-        """Return when it is in force at all doors. Those who come late come with it."""
+        """Return when it is in force at all doors, also of those who were hired meanwhile."""
         orders = self._orders
         if orders is not None:
-            with suppress(WorkerFault):
-                posts = list(self._posts.values())
-                await asyncio.gather(*[post.adopted(orders.generation, ANSWER_SECONDS) for post in posts])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    while any(post.generation != orders.generation for post in self._posts.values()):  # noqa: ASYNC110
+                        await asyncio.sleep(LOOK_SECONDS)
             numbers = {self._numbers[door] for door in orders.doors}
             self._numbers = {door: number for door, number in self._numbers.items() if number in numbers}
 
@@ -308,7 +312,9 @@ class Staff:
         now = time.monotonic()
         self._crashes.append(now)
         often = len(self._crashes) > CRASHES and now - self._crashes[0] < CRASH_SECONDS
-        await asyncio.sleep(PAUSE_SECONDS if often else 0.01)  # how it ended may be on its way
+        await self._how_it_ended(post.pid)
+        if often:
+            await asyncio.sleep(PAUSE_SECONDS)
         text = f"door worker {post.pid} ended unexpectedly ({self._end_of(post.pid)}) with {post.sessions} sessions"
         sys.stderr.write(f"staffetta: {text}; another takes its place\n")
         if often:
@@ -340,6 +346,13 @@ class Staff:
             self._stopping = True
             sys.stderr.write(f"staffetta: the process that makes door workers is gone: {error}\n")
             self._around.stop("no door workers can be made any more")
+
+    async def _how_it_ended(self, pid: int) -> None:
+        """Wait a moment for the nursery to say it."""
+        for _ in range(int(1.0 / LOOK_SECONDS)):
+            if pid in self._ends or not pid:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _end_of(self, pid: int) -> str:
         status = self._ends.pop(pid, None)
