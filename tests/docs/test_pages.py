@@ -294,8 +294,8 @@ def is_serving(text: str) -> bool:
     return re.match(r"staffetta( -c \S+)? run\b", text) is not None
 
 
-CANDIDATES = iter(range(3000 + os.getpid() * 37 % 5000, 9990))
-"""Each is given to one page only."""
+CANDIDATES = iter(range(3000 + os.getpid() * 1009 % 6000, 9990))
+"""Each is given to one page only. Test runs that began together, with neighbouring process ids, are far apart."""
 
 
 def free_ports(count: int) -> list[int]:
