@@ -27,7 +27,7 @@ _BY_STAGE: Final = {
     "data": (
         "syntax sequence bare_line_ending nul line_too_long too_big header_too_big too_many_hops delivered_to"
         " header_unclear header_not_owned header_begins_with_space blocklist dmarc_reject dmarc_unknown"
-        " spf_fail spf_unknown dkim_none dkim_unknown signing storage"
+        " spf_fail spf_unknown dkim_none dkim_unknown reverse_name reverse_unknown helo_name signing storage"
     ),
     "bdat": "syntax sequence bdat_syntax message_size",
     "rset": "syntax",

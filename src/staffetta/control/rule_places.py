@@ -43,7 +43,7 @@ _LIMITS: Final = {
     "login_failures_network": "login_failures",
     "login_failures_account": "login_failures",
 }
-_CHECKS: Final = ("spf", "dkim", "dmarc", "arc", "domain_blocklist", "blocklist")
+_CHECKS: Final = ("spf", "dkim", "dmarc", "arc", "reverse", "helo", "domain_blocklist", "blocklist")
 _OF_ACCOUNTS: Final = frozenset({"own_name", "sender_not_owned", "header_not_owned", "accounts", "login_put_off"})
 _OF_RECIPIENTS: Final = frozenset({"unknown_recipient", "local_recipient"})
 

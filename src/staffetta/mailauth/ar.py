@@ -109,7 +109,8 @@ def remarks(checks: Checks) -> tuple[str, ...]:
 
 
 def check_words(checks: Checks) -> dict[str, str]:
-    """One word for each check that was made: the `checks` of the `accept` event. `blocklist` names the zones."""
+    """One word for each check that was made: the `checks` of the `accept` event. `blocklist` names the zones that
+    list something, `blocklist_silent` those whose answer does not count."""
     words: dict[str, str] = {}
     if checks.helo is not None:
         words["helo"] = checks.helo.word.value
@@ -132,6 +133,9 @@ def check_words(checks: Checks) -> dict[str, str]:
     if checks.listings:
         listed = [one.zone for one in checks.listings if one.listed]
         words["blocklist"] = ",".join(dict.fromkeys(listed)) or "none"
+        silent = dict.fromkeys(one.zone for one in checks.listings if one.error)
+        if silent:
+            words["blocklist_silent"] = ",".join(silent)
     return words
 
 

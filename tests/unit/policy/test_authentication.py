@@ -460,3 +460,11 @@ def test_the_names_of_a_client(reverse: Reverse | None, hello: HelloWord | None,
 
 
 VIA = spf("pass", "list.example")
+
+
+def test_a_list_that_said_nothing_is_not_taken_for_one_that_lists_nothing() -> None:
+    checks = Checks(
+        listings=listed("reject", "zen.example", hit=False) + listed("reject", "dead.example", hit=False, error="x")
+    )
+    words = judge_authentication(AuthenticationFacts(checks), DEFAULT).words
+    assert (words["blocklist"], words["blocklist_silent"]) == ("none", "dead.example")
