@@ -185,4 +185,5 @@ def _errors() -> Iterator[None]:
     except control.NoKeysHere as error:
         raise Stop(str(error), exits.NOTHING_MATCHED) from error
     except (control.NotOurKey, KeysUnusable) as error:
-        raise Stop(str(error), exits.PROBLEM) from error
+        forbidden = isinstance(error.__cause__, PermissionError)
+        raise Stop(str(error), exits.NOT_ALLOWED if forbidden else exits.PROBLEM) from error

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from staffetta.control.place import NothingThere, as_owner
+from staffetta.control.place import NotAllowed, NothingThere, as_owner, who_may
 from staffetta.spool.recovery import relay_pid
 
 SOCKET_NAME: Final = "control.sock"
@@ -131,7 +131,7 @@ def ask(data_dir: Path, request: Request, answer: type[Wanted], seconds: float =
     except TimeoutError as error:
         raise _unreachable(data_dir, f"it did not answer within {seconds:g} s") from error
     except PermissionError as error:
-        raise _unreachable(data_dir, "this account may not ask it") from error
+        raise NotAllowed(f"only {who_may(data_dir)} may ask a relay on {data_dir}") from error
     except OSError as error:
         raise _unreachable(data_dir, f"{SOCKET_NAME}: {error.strerror or error}") from error
     except msgspec.MsgspecError as error:

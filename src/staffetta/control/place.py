@@ -84,7 +84,7 @@ def require(path: Path) -> None:
     if not _exists(path):
         raise NothingThere(f"there is no {path.name} in {path.parent}")
     if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
-        raise NotAllowed(f"only {owner_of(path.parent)} and root may use {path}")
+        raise NotAllowed(f"only {who_may(path.parent)} may use {path}")
 
 
 def owner_of(directory: Path) -> str:
@@ -94,6 +94,12 @@ def owner_of(directory: Path) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
+
+
+def who_may(directory: Path) -> str:
+    """Who may use a directory: `root`, or `staffetta and root`."""
+    owner = owner_of(directory)
+    return owner if owner == "root" else f"{owner} and root"
 
 
 def who_asks() -> str:

@@ -99,6 +99,22 @@ def test_who_may_look_into_the_directory_but_not_read_the_file_is_told_who_may(f
 
 
 @as_root
+@pytest.mark.parametrize("verb", [("reload",), ("health",), ("status",), ("dkim", "list")], ids=" ".join)
+def test_who_may_not_ask_is_not_told_that_no_relay_runs(foreign: Any, verb: tuple[str, ...]) -> None:
+    if verb[0] == "dkim":
+        (foreign.data_dir / "keys" / "example.org").mkdir(parents=True)
+        foreign.data_dir.chmod(0o755)
+        (foreign.data_dir / "keys" / "example.org").chmod(0)
+    os.seteuid(12345)
+    try:
+        result = foreign.run(*verb)
+    finally:
+        os.seteuid(0)
+    assert result.exit_code == 5, result.stderr
+    assert "no relay runs" not in result.stderr
+
+
+@as_root
 def test_who_may_not_even_look_into_the_directory_is_refused(foreign: Any) -> None:
     os.seteuid(12345)
     try:
