@@ -131,7 +131,7 @@ async def _submit(config: Config, letter: Letter, content: BinaryIO) -> Submitte
         house = msgspec.structs.replace(parts.house, outlet=Later(), forecaster=None)
         stack.callback(house.logins.close)
         stack.push_async_callback(house.refusals.close)
-        door = door_settings(config, Door(DOOR_NAME, Role.RELAY, auth=False, local=True))
+        door = door_settings(config, Door(DOOR_NAME, Role.RELAY, auth=False, local=True, any_name=True))
         try:
             brought = await bring(house, door, letter, iter(partial(content.read, BLOCK_OCTETS), b""))
         except DialogueOver:

@@ -71,6 +71,14 @@ def test_it_waits_in_the_queue_mended_and_stamped(config: Config) -> None:
         assert (books(store).accepted, books(store).unaccounted) == (4, 0)
 
 
+def test_mail_of_our_domains_leaves_signed(config: Config) -> None:
+    anna = parse_mailbox("anna@example.org")
+    done = submit(config, OUTSIDE, sender=anna, body=b"From: anna@example.org\nSubject: x\n\nhello\n")
+    assert stored(config, done.id).count(b"DKIM-Signature: ") == 2
+    done = submit(config, OUTSIDE, body=b"From: anna@elsewhere.example\nSubject: x\n\nhello\n")
+    assert b"DKIM-Signature" not in stored(config, done.id)
+
+
 def test_the_journal_says_who_and_by_what_right(config: Config) -> None:
     for recipient in (OUTSIDE, POSTMASTER):
         done = submit(config, recipient)

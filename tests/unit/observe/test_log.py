@@ -23,12 +23,13 @@ from staffetta.observe.events import (
     Deliver,
     Disconnect,
     Event,
+    Login,
     LoginRefused,
     Ready,
     Refuse,
 )
 from staffetta.observe.log import EventLog, LogSettings
-from staffetta.observe.metrics import Counters, Sample
+from staffetta.observe.metrics import Counters
 from staffetta.observe.privacy import private
 from staffetta.observe.render import json_line, text_line
 
@@ -304,16 +305,15 @@ def test_counters() -> None:
         ),
     ):  # fmt: skip
         counters.observe(event)
-    counters.gauge("queue", lambda: 7)
-    assert counters.value("recipients", ("deliver",)) == 2
-    assert counters.value("recipients_accepted", ("",)) == 2
-    assert counters.value("octets_received", ("mx",)) == 100
-    assert counters.value("attempts", ("mx", "delivered", "tls")) == 1
-    assert counters.value("never") == 0
-    samples = counters.samples()
-    assert Sample("queue", (), 7) in samples
-    assert samples == sorted(samples, key=lambda sample: (sample.name, sample.labels))
-    assert not any("192.0.2.1" in label for sample in samples for label in sample.labels)
+    assert counters.total(Deliver) == 2
+    assert counters.counted(Accept) == {("",): 1}
+    assert counters.counted(Connect) == {("mx", ""): 1}
+    assert counters.counted(Attempt) == {("delivered", "TLSv1.3 X"): 1}
+    assert counters.total(Login) == 0
+    counters.add(Connect, ("mx", ""), 3)
+    counters.add(Accept, ("mx",), 2)
+    assert counters.counted(Connect) == {("mx", ""): 4}
+    assert counters.counted(Accept) == {("",): 1, ("mx",): 2}
 
 
 def test_every_event_has_a_line() -> None:
