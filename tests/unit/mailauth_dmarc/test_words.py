@@ -113,6 +113,11 @@ def test_dispositions() -> None:
     assert disposition(CHECKS, Handling()) == "none"
     assert disposition(CHECKS, Handling(junked=True)) == "quarantine"
     assert disposition(CHECKS, Handling(refused=True)) == "reject"
+    # A block list's verdict, or the junk folder's for another reason, is not the policy's.
+    watched = Checks(dmarc=DmarcResult(Word.FAIL, "bank.example", "bank.example"))
+    for handling in (Handling(refused=True), Handling(junked=True)):
+        assert disposition(passed, handling) == "pass"
+        assert disposition(watched, handling) == "none"
     kept = dmarc_record("192.0.2.7", "", CHECKS, Handling(override="trusted_forwarder", comment="list.example"))
     assert kept is not None
     assert (kept.override, kept.comment, kept.disposition) == ("trusted_forwarder", "list.example", "none")

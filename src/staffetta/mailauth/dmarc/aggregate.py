@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from staffetta.mailauth.results import Checks, DmarcPolicy, Word
+from staffetta.mailauth.results import Checks, DmarcPolicy, DmarcResult, Word
 
 SIGNATURES: Final = 8
 """Most signatures of one message that are kept."""
@@ -27,8 +27,8 @@ class DkimRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class DmarcRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One message as a report sees it.
 
-    `published` is the policy as read, at `policy_domain`. `disposition` is what we did: `pass`, `none`, `quarantine` or
-    `reject`. `dkim` and `spf` say whether they agreed with From. `override` is the reason of RFC 9990 for doing other
+    `published` is the policy as read, at `policy_domain`. `disposition` is what was done of what the policy asks for:
+    `pass`, `none`, `quarantine` or `reject`. `dkim` and `spf` say whether they agreed with From. `override` is the reason of RFC 9990 for doing other
     than the policy asked, `comment` its explanation. SPF is that of MAIL FROM, the only one that DMARC knows.
     """
 
@@ -70,16 +70,11 @@ def dmarc_record(client: str, envelope_from: str, checks: Checks, handling: Hand
     result = checks.dmarc
     if result is None or result.word not in {Word.PASS, Word.FAIL} or result.author_problem:
         return None
-    disposition = "pass" if result.word is Word.PASS else DmarcPolicy.NONE.value
-    if handling.refused:
-        disposition = DmarcPolicy.REJECT.value
-    elif handling.junked:
-        disposition = DmarcPolicy.QUARANTINE.value
     return DmarcRecord(
         source=client,
         policy_domain=result.policy_domain,
         header_from=result.domain,
-        disposition=disposition,
+        disposition=_disposition(result, handling),
         published=result.published,
         envelope_from=envelope_from,
         dkim="dkim" in result.aligned_by,
@@ -90,3 +85,15 @@ def dmarc_record(client: str, envelope_from: str, checks: Checks, handling: Hand
         spf_domain=checks.spf.domain if checks.spf is not None else "",
         spf_result=checks.spf.word.value if checks.spf is not None else "",
     )
+
+
+def _disposition(result: DmarcResult, handling: Handling) -> str:
+    """What a message met for other reasons, such as a block list, is not the domain's business: it would look for a
+    fault in its own mail."""
+    if result.word is Word.PASS:
+        return "pass"
+    if handling.refused:
+        return result.policy.value
+    if handling.junked and result.policy is not DmarcPolicy.NONE:
+        return DmarcPolicy.QUARANTINE.value
+    return DmarcPolicy.NONE.value
