@@ -27,9 +27,10 @@ class DkimRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class DmarcRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One message as a report sees it.
 
-    `published` is the policy as read, at `policy_domain`. `disposition` is what was done of what the policy asks for:
-    `pass`, `none`, `quarantine` or `reject`. `dkim` and `spf` say whether they agreed with From. `override` is the reason of RFC 9990 for doing other
-    than the policy asked, `comment` its explanation. SPF is that of MAIL FROM, the only one that DMARC knows.
+    `published` is the policy as read, at `policy_domain`. `disposition` is what was done of what it asks for: `pass`,
+    `none`, `quarantine` or `reject`. `dkim` and `spf` say whether they agreed with From. `override` is the reason of
+    RFC 9990 for doing other than the policy asked, `comment` its explanation. SPF is that of MAIL FROM, the only one
+    that DMARC knows.
     """
 
     source: str
