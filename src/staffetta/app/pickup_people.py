@@ -42,7 +42,6 @@ DOOR_NAME: Final = "local"
 
 NOBODY: Final = "nobody"
 _LOOPBACK: Final = ("127.0.0.1", "::1")
-_OWN_RULES: Final = frozenset({"account", "alias"})
 
 
 class User(msgspec.Struct, frozen=True):
@@ -130,11 +129,9 @@ class People:
         """The names that a user is held to; None where the door decides alone."""
         if user.is_master or self._door is not None:
             return None
-        own = self.own(user).folded()
-        addresses = {Mailbox(own.local_part, domain.domain) for domain in self._config.domains}
-        kept = {one for one in addresses if self._directory.resolve(one).rule in _OWN_RULES}
+        # Of several domains only the one that this user's mail goes to: the others may belong to somebody else.
         path = self.sender(None, user)
-        return Rights(own, frozenset(kept | ({path.folded()} if isinstance(path, Mailbox) else set())))
+        return Rights(self.own(user).folded(), frozenset({path.folded()} if isinstance(path, Mailbox) else ()))
 
     def _home(self, mailbox: Mailbox) -> ForwardPath:
         config = self._config
