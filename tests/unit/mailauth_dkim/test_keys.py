@@ -25,7 +25,7 @@ from staffetta.mailauth.dkim.keystore import KeyStore, KeysUnusable, read_key
 from staffetta.mailauth.dkim.publication import Published, look_after, look_up
 from staffetta.mailauth.dkim.record import Algorithm, record_name, write_record
 from staffetta.mailauth.dkim.sign import Signer, SigningKey, new_body_hash
-from staffetta.mailauth.dkim.signers import OwnKey, Signers
+from staffetta.mailauth.dkim.signers import LOOK_SECONDS, OwnKey, Signers
 from staffetta.message.header import Header
 
 DAY = timedelta(days=1)
@@ -440,3 +440,21 @@ m/OwKmMCMAV+Nsxt8pJLey1jqjjtm0EfRr6QTwa/QsnnUiOx4KhJiJA9cQhrth+n
 Eswe/rQtrw==
 -----END PRIVATE KEY-----
 """
+
+
+def test_a_rotation_by_a_command_is_noticed_while_the_relay_signs(store: KeyStore) -> None:
+    moment = [TODAY.timestamp()]
+    signers = Signers(store, {DOMAIN: None}, lambda: moment[0])
+    first = signers.signer(DOMAIN)
+    assert first is not None
+    assert signers.ready(DOMAIN) is first
+    _, made = store.rotate(DOMAIN, TODAY)
+    store.advance(DOMAIN, frozenset(one.selector for one in made), TODAY, SETTINGS)
+    assert signers.ready(DOMAIN) is first, "it does not look every time"
+    moment[0] += LOOK_SECONDS
+    assert signers.ready(DOMAIN) is None
+    fresh = signers.signer(DOMAIN)
+    assert fresh is not None
+    assert {key.selector for key in fresh.keys} == {one.selector for one in made}
+    moment[0] += LOOK_SECONDS
+    assert signers.ready(DOMAIN) is fresh

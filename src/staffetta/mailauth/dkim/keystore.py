@@ -133,6 +133,14 @@ class KeyStore:
                         self.path(domain, change.selector).unlink()
         return changes
 
+    def version(self, domain: str) -> tuple[int, int]:
+        """Something that is another after each change of the state; (0, 0) when there is none."""
+        try:
+            found = (self._place(domain) / STATE_NAME).stat()
+        except OSError:
+            return 0, 0
+        return found.st_ino, found.st_mtime_ns
+
     def path(self, domain: str, selector: str) -> Path:
         """Where a private key is. Raises KeysUnusable for a selector that is no name."""
         if not _SELECTOR.fullmatch(selector):

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from staffetta.mailauth.dkim.keystore import KeyStore, read_key
 from staffetta.mailauth.dkim.sign import Signer
+
+LOOK_SECONDS: Final = 5.0
+"""How long a key that a command retired may still sign."""
 
 
 class OwnKey(msgspec.Struct, frozen=True, gc=False):
@@ -28,7 +32,7 @@ class Signers:
     `clock` gives seconds since the epoch. `signer` may be called in one thread beside the one that calls the rest.
     """
 
-    __slots__ = ("_clock", "_known", "_lifetime", "_sources", "_store")
+    __slots__ = ("_clock", "_known", "_lifetime", "_looked", "_sources", "_store", "_versions")
 
     def __init__(
         self,
@@ -42,6 +46,8 @@ class Signers:
         self._clock = clock
         self._lifetime = lifetime_seconds
         self._known: dict[str, Signer] = {}
+        self._versions: dict[str, tuple[int, int]] = {}
+        self._looked: dict[str, float] = {}
 
     @property
     def any(self) -> bool:
@@ -65,8 +71,18 @@ class Signers:
         return domain in self._sources
 
     def ready(self, domain: str) -> Signer | None:
-        """The signer of a domain whose keys were read before; None: ask `signer`, which may take a while."""
-        return self._known.get(domain)
+        """The signer of a domain whose keys were read before; None: ask `signer`, which may take a while.
+
+        Every LOOK_SECONDS it looks whether a command changed what the keys are for."""
+        known = self._known.get(domain)
+        if known is not None:
+            now = self._clock()
+            if abs(now - self._looked.get(domain, 0.0)) >= LOOK_SECONDS:
+                self._looked[domain] = now
+                if domain in self._versions and self._store.version(domain) != self._versions[domain]:
+                    self._known.pop(domain, None)
+                    return None
+        return known
 
     def signer(self, domain: str) -> Signer | None:
         """Who signs for a domain; None when nobody does. Reads files the first time, and makes keys that are missing.
@@ -86,6 +102,7 @@ class Signers:
         if own is not None:
             return Signer([read_key(own.key, domain, own.selector)], self._lifetime)
         self._store.make(domain, self._now())
+        self._versions[domain] = self._store.version(domain)  # before the keys: a change between is seen later
         return Signer(self._store.signing_keys(domain), self._lifetime)
 
     def _now(self) -> datetime:
