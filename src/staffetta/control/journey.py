@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from staffetta.control.queue import open_queue
@@ -19,4 +20,10 @@ def journey(data_dir: Path, name: str) -> list[Event]:
     except UnicodeEncodeError:
         return []  # nothing in the journal is called so
     with open_queue(data_dir) as store:
-        return journal.trace(store.connection, name) or journal.trace(store.connection, name.upper())
+        return oldest_first(journal.trace(store.connection, name) or journal.trace(store.connection, name.upper()))
+
+
+def oldest_first(events: Iterable[Event]) -> list[Event]:
+    """By their times; of the same moment, what was written first. Refusals are written a moment late, so what was
+    accepted after one may stand before it."""
+    return sorted(events, key=lambda event: str(event.get("time", "")).removesuffix("Z"))  # fractions are optional

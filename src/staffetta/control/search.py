@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from staffetta.control.journey import oldest_first
 from staffetta.control.queue import open_queue
 from staffetta.mail.address import fold_local_part
 from staffetta.observe.journal import Event
@@ -47,7 +48,7 @@ def search(data_dir: Path, wanted: Wanted) -> list[Event]:
             before = rows[-1][0]
             for _, entry in rows:
                 found += reversed(list(_fitting(entry.lines, wanted)))
-    return found[:FOUND][::-1]
+    return oldest_first(found[:FOUND][::-1])
 
 
 def _fitting(lines: bytes, wanted: Wanted) -> Iterator[Event]:

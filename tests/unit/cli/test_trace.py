@@ -116,3 +116,27 @@ def test_a_search_gives_the_newest_of_many(place: Any) -> None:
     place.fill(story)
     senders = [event["sender"] for event in place.lines("trace", "from:@x.example")]
     assert senders == [f"u{number}@x.example" for number in range(80, 130)]
+
+
+def test_a_refusal_that_was_written_late_stands_where_it_happened(place: Any) -> None:
+    def refuse(number: float) -> JournalEntry:
+        event = Refuse(
+            time=moment(number),
+            session="01J00000000000000000000000",
+            stage="rcpt",
+            client="192.0.2.1",
+            sender="mal@x.example",
+            recipient="ben@y.example",
+            reply="550 no",
+            rule="r",
+            reason="",
+        )
+        return JournalEntry(encode(event), number, session="01J00000000000000000000000")
+
+    async def story(spool: Any) -> None:
+        await spool.append_journal([refuse(number) for number in (7.0, 5.5, 6, 5)])
+
+    place.fill(story)
+    for words in (["from:mal@x.example"], ["01J00000000000000000000000"]):
+        seconds = [event["time"][17:] for event in place.lines("trace", *words)]
+        assert seconds == ["05Z", "05.500000Z", "06Z", "07Z"]
