@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from staffetta.testing.spooled import HEAD, START, Letter, new_message
 
 NONE_BUSY: frozenset[str] = frozenset()
 LARGE = 5 * 1024 * 1024
+CHILD_SECONDS = 60
+"""How long the other process of a test acts, when the relay does not come to its end before."""
 
 
 def filled(path: Path, *stories: Callable[[SqliteSpool], Awaitable[None]]) -> None:
@@ -228,7 +231,8 @@ def acting_child(path: Path) -> int:
         return child
     try:
         store = open_for_command(path)
-        for _ in range(200):
+        end = time.monotonic() + CHILD_SECONDS
+        while time.monotonic() < end:
             for act in (Act.RETRY, Act.HOLD, Act.RELEASE):
                 perform(store, Filter(), order(act), lambda _: None)
             perform(store, Filter(recipient="@drop.example"), order(Act.DROP), lambda _: None)
