@@ -9,6 +9,7 @@ import click
 
 from staffetta.cli import exits
 from staffetta.cli.output import Stop, print_json, safe, say, span
+from staffetta.cli.progress import Progress
 from staffetta.cli.storing import confirm, store_errors
 from staffetta.control.filters import is_one_message
 from staffetta.control.queue import open_queue
@@ -29,7 +30,7 @@ _ASKS_ALWAYS = frozenset({Act.DROP, Act.BOUNCE})
 
 def act(data_dir: Path, wish: Wish, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Carry a wish out. One message may be held, released and retried unasked: that can be undone."""
-    now = time.time()
+    now, total = time.time(), 0
     with store_errors():
         if dry_run:
             with open_queue(data_dir) as store:
@@ -45,12 +46,20 @@ def act(data_dir: Path, wish: Wish, *, yes: bool, dry_run: bool, as_json: bool) 
                 before = preview(store, wish, now)
             _announce(wish, before, now)
             confirm(f"{wish.act.value.capitalize()} {before.recipients}?")
-            now = time.time()
-        with open_queue(data_dir) as store:
-            done = carry_out(store, wish, now)
+            now, total = time.time(), before.recipients
+        done = _do(data_dir, wish, now, total)
     if as_json:
         print_json(done)
     _say_done(wish, done, running=relay_alive(data_dir))
+
+
+def _do(data_dir: Path, wish: Wish, now: float, total: int) -> Acted:
+    progress = Progress(total)
+    try:
+        with open_queue(data_dir) as store:
+            return carry_out(store, wish, now, progress)
+    finally:
+        progress.finish()
 
 
 def _say_done(wish: Wish, done: Acted, *, running: bool) -> None:

@@ -5,6 +5,7 @@ This module refuses to know SQL and how an operator is asked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -77,8 +78,9 @@ def preview(store: Store, wish: Wish, now: float) -> Preview:
     return Preview(count, moment(oldest) if count else None, tuple(samples))
 
 
-def carry_out(store: Store, wish: Wish, now: float) -> Acted:
-    """Do it, and say so in the journal. Raises SpoolUnavailable; what was done before stays done.
+def carry_out(store: Store, wish: Wish, now: float, told: Callable[[int], None] = lambda _: None) -> Acted:
+    """Do it, and say so in the journal. Raises SpoolUnavailable; what was done before stays done. `told` hears how far
+    it is.
 
     A bounce is only asked for: the relay returns the message to its sender at its next look.
     """
@@ -91,5 +93,5 @@ def carry_out(store: Store, wish: Wish, now: float) -> Acted:
             return b""
         return encode(kind(time=when, id=message_id, recipient=recipient, by=wish.by, reason=wish.reason))
 
-    done = perform(store, wish.chosen, Order(wish.act, by, now, line))
+    done = perform(store, wish.chosen, Order(wish.act, by, now, line), told=told)
     return Acted(wish.act, done.touched, done.active)

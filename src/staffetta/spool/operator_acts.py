@@ -76,8 +76,17 @@ _WAKES: Final = frozenset({Act.RETRY, Act.RELEASE})
 _DESTINATION_UP: Final = "DELETE FROM destinations WHERE destination=?"
 
 
-def perform(store: Store, chosen: Filter, order: Order, pause: Callable[[float], None] = time.sleep) -> Done:
-    """Do it to every recipient that the filter chooses. Raises SpoolUnavailable; what was done before stays done."""
+def perform(
+    store: Store,
+    chosen: Filter,
+    order: Order,
+    pause: Callable[[float], None] = time.sleep,
+    told: Callable[[int], None] = lambda _: None,
+) -> Done:
+    """Do it to every recipient that the filter chooses. Raises SpoolUnavailable; what was done before stays done.
+
+    `told` hears after each page how many were touched or left alone.
+    """
     touched = active = 0
     for page in pages(store, chosen, order.now, ACT_ROWS):
         if touched or active:
@@ -88,6 +97,7 @@ def perform(store: Store, chosen: Filter, order: Order, pause: Callable[[float],
             raise refusal(error) from error
         touched += done.touched
         active += done.active
+        told(touched + active)
     return Done(touched, active)
 
 
