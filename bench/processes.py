@@ -137,11 +137,22 @@ class Neighbours:
 
 
 def resident_octets(pid: int, field: str = "VmRSS") -> int:
-    """Resident memory; `VmHWM` is its peak."""
+    """Resident memory of a process and of all that came from it, shared pages once; of `VmHWM`, the peak, its own."""
+    if field == "VmRSS" and len(processes := family(pid)) > 1:
+        return sum(map(_proportional_octets, processes))
     for line in Path(f"/proc/{pid}/status").read_text().split("\n"):
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     raise Failed("no memory figure")
+
+
+def _proportional_octets(pid: int) -> int:
+    """Its share of the memory that it uses: a page that several processes have counts in parts (proc(5))."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n"):
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def until_quiet(pid: int, idle: Callable[[], bool] = lambda: True, seconds: float = 20.0) -> None:

@@ -113,8 +113,8 @@ TOP: Final = Table(
             "processes",
             NumberOrAuto(0, MOST_PROCESSES),
             "processes that take mail in, beside the one that stores and delivers; `0`: one process does everything;"
-            ' `"auto"`: one for each core but the first, at most 4',
-            "0",
+            ' `"auto"`: one for each core but the first, at most 3',
+            '"auto"',
         ),
     ),
 )

@@ -363,7 +363,7 @@ class Config(msgspec.Struct, frozen=True, gc=False):
     data_dir: Path = Path("/var/lib/staffetta")
     postmaster: Mailbox | None = None
     user: str | None = None
-    processes: int | None = 0
+    processes: int | None = None
     tls: Tls | None = None
     listeners: tuple[Listen, ...] = ()
     domains: tuple[LocalDomain, ...] = ()

@@ -13,8 +13,8 @@ from staffetta.app.workers.process import work
 from staffetta.app.workers.shared import KEY_OCTETS, ConnectionTable
 from staffetta.config.schema import Config
 
-MOST_BY_ITSELF: Final = 4
-"""Workers at most where the configuration names no number: the main process cannot feed more with small messages."""
+MOST_BY_ITSELF: Final = 3
+"""Workers at most where the configuration names no number: more would wait for the main process, even with TLS."""
 
 
 class Crew(msgspec.Struct, frozen=True):

@@ -7,7 +7,6 @@ that crashed is replaced at once. When the main process ends, whatever the reaso
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -42,6 +41,8 @@ class Nursery:
     def open(cls, work: Work, begin: Callable[[], None]) -> Nursery:
         """Fork it. `begin` runs in it first, and may give up root. The caller has no threads and no loop."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        gc.collect()
+        gc.freeze()  # what is shared stays shared: the collector does not write to it in any of the processes
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -99,8 +100,6 @@ def _live(orders: socket.socket, parent: int, work: Work, begin: Callable[[], No
     _close_files_but(orders.fileno())
     begin()
     _end_with(parent)  # after `begin`: becoming another account would undo it
-    gc.collect()
-    gc.freeze()  # what is shared stays shared: the collector does not write to it
     signal.signal(signal.SIGCHLD, lambda *_: _bury(orders))
     mine = os.getpid()
     while True:
@@ -135,7 +134,10 @@ def _bury(orders: socket.socket) -> None:
 def _end_with(parent: int) -> None:
     """Be killed when the parent ends. Where the system cannot do that, the end of the socket has to do."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        with suppress(ImportError, OSError, MemoryError, AttributeError):  # a sandbox may allow no foreign functions
+            import ctypes  # noqa: PLC0415
+
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it has ended meanwhile
         os._exit(1)
 
