@@ -12,8 +12,8 @@ from bench.results import Failed, Figure, Missing
 TITLE = "Memory at rest"
 METHOD = (
     "Resident memory of the relay with all its processes after start, and after 10,000 clients from ten loopback "
-    "addresses have connected without TLS, read the greeting, said EHLO and read the reply. Every hundredth client must "
-    "then still be answered."
+    "addresses have connected without TLS, read the greeting, said EHLO and read the reply. Every hundredth client "
+    "must then still be answered."
 )
 CONNECTIONS = 10_000
 CONNECTIONS_PER_ADDRESS = 1000
