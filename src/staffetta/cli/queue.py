@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any, TypeVar
 
 import click
@@ -26,6 +27,9 @@ from staffetta.spool.operator import Filter, content
 FILTER_HELP = "A FILTER is an id, or id: from: to: state: route: older: reply: with a value; all must hold together."
 _NEEDS_CHOICE = frozenset({"hold", "drop", "bounce"})
 """With no FILTER these do not mean the whole queue: an empty variable in a script must not stop or lose all mail."""
+
+WIDE_COLUMNS = 160
+"""A terminal at least this wide gets a table."""
 
 TERMINAL_ROWS = 500
 """Rows that a terminal shows."""
@@ -81,10 +85,13 @@ def _print_rows(entries: Iterator[QueueEntry]) -> int:
     now = time.time()
     count = 0
     if on_terminal():
-        rows = [_row(entry, now) for entry in islice(entries, TERMINAL_ROWS)]
-        count = len(rows)
-        if rows:
-            table(_COLUMNS, rows)
+        shown = list(islice(entries, TERMINAL_ROWS))
+        count = len(shown)
+        if shown and get_terminal_size().columns >= WIDE_COLUMNS:
+            table(_COLUMNS, [_row(entry, now) for entry in shown])
+        else:
+            for entry in shown:
+                _stack(entry, now)
         more = sum(1 for _ in entries)
         if more:
             say(f"{count} of {count + more}; --json lists all.")
@@ -174,6 +181,19 @@ _act("drop", "Remove for good; nobody is told.")
 _act("bounce", "Give up now: return it to its sender, who is told.")
 
 
+def _stack(entry: QueueEntry, now: float) -> None:
+    """One entry on a terminal that has no room for a table: addresses and replies stay whole."""
+    age = span(now - entry.received_at.timestamp())
+    line(f"{entry.id}  {_state(entry)}, {_tries(entry)}, next {_next(entry, now)}, {octets(entry.size)}, {age} old")
+    line(f"    {safe(entry.sender or '<>')} -> {safe(entry.recipient)}")
+    if entry.last_reply:
+        line(f"    {safe(entry.last_reply)}")
+
+
+def _tries(entry: QueueEntry) -> str:
+    return "1 try" if entry.attempts == 1 else f"{entry.attempts} tries"
+
+
 def _row(entry: QueueEntry, now: float) -> tuple[str, ...]:
     return (
         entry.id,
@@ -215,7 +235,7 @@ def _show(found: QueueMessage, now: float, meanings: Meanings) -> None:
             line(f"{name:<11} {safe(value)}")
     for entry in found.recipients:
         line(f"{'recipient':<11} {safe(entry.recipient)}")
-        line(f"{'':<11}   {_state(entry)}, {entry.attempts} tries, next {_next(entry, now)}, {safe(entry.destination)}")
+        line(f"{'':<11}   {_state(entry)}, {_tries(entry)}, next {_next(entry, now)}, {safe(entry.destination)}")
         if entry.last_reply:
             line(f"{'':<11}   {safe(entry.last_reply)}")
             for text in meanings.lines(entry.last_reply):
