@@ -456,7 +456,7 @@ def test_check_relay_live(tmp_path: Path) -> None:
             health = await asyncio.to_thread(command, daemon, "status")
             assert health.returncode == 1
             assert "THIS IS AN OPEN RELAY: door office at 127.0.0.1:" in health.stdout
-            [alarm] = await daemon.told("alarm")
+            [alarm] = [one for one in await daemon.told("alarm") if one["name"] == "selfcheck"]
             assert (alarm["name"], alarm["reason"][:21]) == ("selfcheck", "THIS IS AN OPEN RELAY")
             assert {event["event"] for event in daemon.log()} <= {"ready", "reloaded", "alarm"}
             assert daemon.journal() == []

@@ -79,6 +79,71 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "records": [{"name": "str", "type": "str", "value": "str"}],
     },
     "send": {"schema": "one", "id": "str", "sender": "str", "recipients": ["str"]},
+    "dkim list": {
+        "schema": "one", "domain": "str", "selector": "str", "algorithm": "str", "bits": "int", "state": "str",
+        "created_at": "time",
+    },
+    "dkim publish": {"schema": "one", "name": "str", "type": "str", "value": "str", "state": "str?"},
+    "check domain": {
+        "schema": "one", "domain": "str", "verdicts": {"spoofable": "str?", "reachable": "str?", "bulk": "str?"},
+        "findings": [{
+            "code": "str", "level": "str", "record": "str", "evidence": "str", "advice": "str", "text": "str",
+            "publish": "str",
+        }],
+        "sentences": {"spoofable": "str", "reachable": "str", "bulk": "str"},
+    },
+    "check ip": {
+        "schema": "one", "address": "str", "reverse": "str?", "confirmed": "bool",
+        "lists": [{
+            "zone": "str", "listed": "bool", "code": "str", "meaning": "str", "error": "str", "reason": "str",
+        }],
+        "generic": "str", "special": "str", "error": "str",
+    },
+    "explain headers": {
+        "schema": "one",
+        "hops": [{
+            "index": "int", "by": "str", "from": "str", "helo": "str", "address": "str", "reverse": "str",
+            "with": "str", "tls": "str", "id": "str", "for": "str", "time": "time?", "delay_seconds": "float?",
+            "trusted": "bool", "problem": "str",
+        }],
+        "boundary": {
+            "index": "int", "by": "str", "address": "str", "helo": "str", "reverse": "str", "certain": "bool",
+            "local": "bool", "caveat": "str",
+        },
+        "from": "str?", "envelope_from": "str?", "checks": {"*": "str"},
+        "verdict": {
+            "handed_by": "str", "claims": "str", "proven": "bool", "by": ["str"], "suspicious": "bool",
+            "undecided": "bool", "sentence": "str",
+        },
+        "results": [{"method": "str", "result": "str", "subject": "str", "reason": "str"}],
+        "recorded": ["str"], "findings": ["str"], "from_shown": "str", "more_hops": "int",
+    },
+    "explain reply": {
+        "schema": "one", "text": "str", "code": "int?", "enhanced_status": "str?", "permanent": "bool",
+        "class": "str", "cause": "str", "actor": "str", "advice": "str", "relay_does": "str", "matched": "str?",
+        "source": "str",
+    },
+    "status": {
+        "schema": "one", "version": "str", "hostname": "str", "started_at": "time?",
+        "listeners": [{"name": "str", "address": "str", "role": "str", "tls": "str", "sessions": "int"}],
+        "queue": {"queued": "int", "active": "int", "deferred": "int", "held": "int"},
+        "ledger": {
+            "accepted": "int", "delivered": "int", "bounced": "int", "dropped": "int", "queued": "int",
+            "unaccounted": "int",
+        },
+        "oldest": {"queued": "time?", "active": "time?", "deferred": "time?", "held": "time?"},
+        "destinations": [{
+            "destination": "str", "route": "str", "down_until": "time", "failures": "int", "waiting": "int",
+            "last_reply": "str",
+        }],
+        "certificates": [{
+            "subject": "str", "names": ["str"], "file": "str", "expires_at": "time?", "days_left": "int?",
+            "fault": "str?",
+        }],
+        "disk": {"path": "str", "free": "int", "total": "int", "queue": "int"},
+        "reload": "nothing?", "alarms": ["nothing"], "problems": ["str"], "pid": "int?", "file": "str",
+        "configuration": "str", "workers": [{"pid": "int", "sessions": "int"}],
+    },
 }  # fmt: skip
 
 EVENTS: Final[dict[str, Schema]] = {
@@ -128,6 +193,8 @@ def fits(value: Any, kind: str) -> bool:
             return isinstance(value, int | float) and not isinstance(value, bool)
         case "bool":
             return isinstance(value, bool)
+        case "nothing":
+            return False
         case "one":
             return value == 1 and value is not True
         case "state":
@@ -157,6 +224,10 @@ def test_a_schema_can_fail(value: Any, schema: Schema) -> None:
     assert faults(value, schema)
 
 
+MAIL = (
+    "Received: from a.example (a.example [192.0.2.1]) by mx.example.org with ESMTP id 1;\n"
+    "\tTue, 24 Nov 2026 10:00:00 +0000\nFrom: a@b.example\n\ntext\n"
+)
 SESSION = "explain session --from-ip 203.0.113.7 --helo h.example --mail-from a@far.example --rcpt anna@example.org"
 CASES: Final = [
     ("config check", "config check", {8}),
@@ -182,6 +253,13 @@ CASES: Final = [
     ("check upstream", "check upstream default --domain far.example", {6}),
     ("client-settings", "client-settings example.org", {0}),
     ("send", "send --to postmaster@example.org", {0}),
+    ("dkim publish", "dkim publish example.org", {6}),
+    ("dkim list", "dkim list", {0}),
+    ("check domain", "check domain example.org", {6}),
+    ("check ip", "check ip 192.0.2.1 --list bl.example", {6}),
+    ("explain headers", "explain headers - --no-dns", {1}),
+    ("explain reply", "explain reply 550-5.1.1-no-such-user", {0, 3}),
+    ("status", "status", {4}),
 ]
 
 
@@ -199,8 +277,11 @@ def ready(relay: Any) -> Any:
 def test_json_is_as_the_contract_says(ready: Any, name: str, words: str, statuses: set[int]) -> None:
     if name == "config check":
         ready.file.write_text(ready.file.read_text() + "[limits]\nrecipents = 5\n")
+    if name == "dkim list":
+        ready.run("dkim", "publish", "example.org")  # makes the keys
     named = [getattr(ready, word) if word in {"FRESH", "TRIED"} else word for word in words.split(" ")]
-    result = ready.run(*named, "--json", stdin="text\n" if name == "send" else None)
+    given = {"send": "text\n", "explain headers": MAIL}.get(name)
+    result = ready.run(*named, "--json", stdin=given)
     assert result.exit_code in statuses, result.output
     lines = result.stdout.split("\n")[:-1]
     assert lines
