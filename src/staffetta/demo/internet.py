@@ -40,6 +40,7 @@ class Place(msgspec.Struct):
     address: str
     mx_port: int
     submission_port: int
+    console_port: int
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -161,8 +162,8 @@ retry = ["1s", "1s", "2s"]
 [dns]
 servers = ["127.0.0.1:{dns_port}"]
 
-[console]
-bind = "off"
+[console]                        # health and metrics over HTTP
+bind = "{address}:{console_port}"
 """
 
 
@@ -186,8 +187,8 @@ async def running(folder: Path, password: str) -> AsyncIterator[Internet]:
     places = []
     for number, domain in ((2, PROVIDER), (3, COMPANY)):
         address = _loopback(number)
-        mx_port, submission_port = _free_ports(address, 2)
-        place = Place(domain, folder / domain, address, mx_port, submission_port)
+        mx_port, submission_port, console_port = _free_ports(address, 3)
+        place = Place(domain, folder / domain, address, mx_port, submission_port, console_port)
         place.folder.mkdir(mode=0o700)
         places.append(place)
     provider, company = places
@@ -206,6 +207,7 @@ async def running(folder: Path, password: str) -> AsyncIterator[Internet]:
                     address=place.address,
                     mx_port=place.mx_port,
                     submission_port=place.submission_port,
+                    console_port=place.console_port,
                     peer_port=peer.mx_port,
                     dns_port=zone.port,
                     certificate=issued.certificate,

@@ -45,6 +45,8 @@ It keeps running; stop it with Ctrl-C.
   send     {provider.address} port {provider.submission_port}, STARTTLS, anna@{PROVIDER}, password {password}
            certificate authority: {internet.authority}
   mail in  {provider.address}:{provider.mx_port} for {PROVIDER}, {company.address}:{company.mx_port} for {COMPANY}
+  console  http://{provider.address}:{provider.console_port}/metrics, and /livez, /readyz; the company's is at
+           http://{company.address}:{company.console_port}/metrics
   look     staffetta queue list -c {provider.config}""")
     try:
         await asyncio.Event().wait()
