@@ -122,6 +122,9 @@ def _service(service: Service) -> Iterator[str]:
     if service.sockets:
         yield "Requires=staffetta.socket"
         yield "After=staffetta.socket"
+    yield "# A port may be free again in a moment; a file that is wrong stays wrong, and then somebody has to look."
+    yield "StartLimitIntervalSec=600"
+    yield "StartLimitBurst=20"
     yield ""
     yield "[Service]"
     yield "# The relay says itself when it is ready; a loop that hangs gives no sign of life and is started anew."
@@ -134,9 +137,7 @@ def _service(service: Service) -> Iterator[str]:
     yield "# Longer than sessions and deliveries may take to come to their end."
     yield "TimeoutStopSec=60"
     yield "Restart=on-failure"
-    yield "RestartSec=2"
-    yield "# A configuration that is wrong stays wrong."
-    yield "RestartPreventExitStatus=8"
+    yield "RestartSec=5"
     yield "LimitNOFILE=65536"
     yield ""
     if not service.of_user:

@@ -89,7 +89,9 @@ def test_it_tells_everything_the_manager_has_to_know(folder: Path) -> None:
     assert said["User"] == said["Group"] == ["staffetta"]
     assert said["ExecStart"][0].endswith(f"staffetta run -c {file}")
     assert said["ExecReload"][0].endswith(f"staffetta reload -c {file}")
-    assert said["RestartPreventExitStatus"] == ["8"]
+    assert said["Restart"] == ["on-failure"]
+    assert "RestartPreventExitStatus" not in said, "a port that is taken for a moment has the status of a wrong file"
+    assert said["StartLimitBurst"] == ["20"]
     assert said["WatchdogSec"] == ["30"]
     assert said["StateDirectory"] == ["staffetta staffetta-drop"]
     assert said["ProtectSystem"] == ["strict"]
