@@ -18,6 +18,7 @@ from staffetta.accounts.store import (
     GrantError,
     NoSuchAccount,
     parse_grant,
+    write_grant,
 )
 from staffetta.cli import exits
 from staffetta.cli.options import config_option, json_option, load_or_exit
@@ -115,6 +116,30 @@ def passwd(address: Mailbox, password_stdin: bool, config: Path | None) -> None:
         with _existing(known.data_dir, address) as store:
             store.set_password(address, password)
     say(f"{safe(str(address))} has a new password.")
+
+
+@account.command()
+@_address_argument
+@click.option(
+    "--may-send", metavar="X", multiple=True, callback=_grants, help="From now on also as user@domain or @domain."
+)
+@click.option("--revoke", metavar="X", multiple=True, callback=_grants, help="No more as user@domain or @domain.")
+@config_option
+def grant(address: Mailbox, may_send: tuple[Grant, ...], revoke: tuple[Grant, ...], config: Path | None) -> None:
+    """Change what an account may send as, besides its own addresses."""
+    if not may_send and not revoke:
+        raise click.UsageError("say what with --may-send or --revoke")
+    known = load_or_exit(config, files=False).config
+    with _errors(), _existing(known.data_dir, address) as store:
+        account = store.get(address)
+        before = account.may_send if account is not None else ()
+        unknown = [one for one in revoke if one not in before]
+        if unknown:
+            raise Stop(f"{safe(str(address))} was never granted {safe(write_grant(unknown[0]))}", exits.NOTHING_MATCHED)
+        after = tuple(one for one in (*before, *may_send) if one not in revoke)
+        store.set_may_send(address, after)
+    names = ", ".join(map(write_grant, dict.fromkeys(after)))
+    say(f"{safe(str(address))} may also send as {safe(names) or 'nobody else'}.")
 
 
 @account.command()

@@ -201,3 +201,27 @@ def test_a_person_types_the_password_twice_and_it_is_not_shown(place: Any) -> No
     assert status == 0
     assert "hunter" not in shown
     assert knows(place, ANNA, "hunter2")
+
+
+def test_grants_change_and_nothing_else(place: Any) -> None:
+    add(place, ANNA, "correct horse", "--may-send", "@news.example")
+    result = place.run("account", "grant", ANNA, "--may-send", "team@example.org", "--revoke", "@news.example")
+    assert (result.exit_code, "team@example.org" in result.stderr) == (0, True), result.output
+    (line,) = [one for one in place.run("account", "list", "--json").stdout.split("\n") if one]
+    assert '"may_send":["team@example.org"]' in line
+    assert knows(place, ANNA, "correct horse")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["grant", ANNA], 2),
+        (["grant", ANNA, "--may-send", "nonsense"], 2),
+        (["grant", ANNA, "--revoke", "@never.example"], 3),
+        (["grant", "nobody@example.org", "--may-send", "@a.example"], 3),
+    ],
+)
+def test_what_cannot_be_granted_changes_nothing(place: Any, words: list[str], status: int) -> None:
+    add(place, ANNA, "correct horse", "--may-send", "@news.example")
+    assert place.run("account", *words).exit_code == status
+    assert "@news.example" in place.run("account", "list", "--json").stdout
