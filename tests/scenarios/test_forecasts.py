@@ -26,6 +26,11 @@ tls = "implicit"
 bind = ["192.0.2.25:1025"]
 role = "relay"
 trust = ["198.51.100.0/24"]
+[listen.fixed]
+bind = ["192.0.2.25:1026"]
+role = "relay"
+trust = ["198.51.100.0/24"]
+from_fixed = "printer@example.org"
 [domain."example.org"]
 dkim = "auto"
 [route.shop]
@@ -123,3 +128,18 @@ def test_the_way_decides_from_which_address_it_leaves(tmp_path: Path) -> None:
 
     records = {name: {"TXT": ["v=spf1 ip4:203.0.113.5 -all"]} for name in ("shop.example", "other.example")}
     run(tmp_path, play, {"mx.example.org": {"A": ["203.0.113.99"]}} | records)
+
+
+def test_what_is_signed_at_a_door_with_a_fixed_sender_counts_as_signed(tmp_path: Path) -> None:
+    async def play(house: House) -> None:
+        wire = HouseWire(house, "fixed", client="198.51.100.9")
+        await wire.begin()
+        await wire.mail("<any@elsewhere.example>", ["<ben@far.example>"], b"Subject: s\r\n\r\nscan\r\n")
+        for _ in range(3000):
+            if house.told(Forecast):
+                break
+            await asyncio.sleep(0.01)
+        (told,) = house.told(Forecast)
+        assert (told.author_domain, told.signed_as) == ("example.org", "example.org")
+
+    run(tmp_path, play, HERE | STRICT)

@@ -13,6 +13,7 @@ from staffetta.intake.signing import CANNOT_SIGN, BodyToSign, CannotSign, signat
 from staffetta.intake.stamp import UNCHECKED, Stamp, header_block, message_id_of, trace
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.address import Mailbox
+from staffetta.mail.domain import Domain
 from staffetta.mail.reply import EnhancedStatus, Reply, reply
 from staffetta.message.authorship import HeaderIdentity, identity_facts
 from staffetta.message.header import Header
@@ -39,9 +40,10 @@ async def accept(
     now = house.clock()
     message_id = house.identities.new(now)
     block = header_block(session, scan, message_id, now)
-    if transaction.watch is not None and house.signing is not None:
+    signed_as = _signing_domain(session, transaction, block)
+    if signed_as is not None:
         try:
-            block = await _signed(session, transaction, block, now)
+            block = await _signed(session, transaction, signed_as, block, now)
         except CannotSign as error:
             return _refused(session, draft, Refusal(CANNOT_SIGN, "signing", str(error)), transaction)
     head = b"".join((stamp.fields, trace(session, transaction, message_id, now, stamp.reverse_name), block))
@@ -59,7 +61,7 @@ async def accept(
     )
     recipients = transaction.waiting(message_id, now, house.destination)
     if house.forecaster is not None and session.door.door.role is not Role.MX:
-        stamp = _with_forecast(session, transaction, recipients, stamp)
+        stamp = _with_forecast(session, transaction, recipients, signed_as, stamp)
     event = _event(session, transaction, message, recipients, stamp)
     try:
         await house.hand_over(house, Arrived(message, recipients, head, draft, event))
@@ -96,7 +98,11 @@ def _event(
 
 
 def _with_forecast(
-    session: Session, transaction: Transaction, recipients: tuple[WaitingRecipient, ...], stamp: Stamp
+    session: Session,
+    transaction: Transaction,
+    recipients: tuple[WaitingRecipient, ...],
+    signed_as: Domain | None,
+    stamp: Stamp,
 ) -> Stamp:
     """The stamp with what receivers will say, when mail goes out and that is known already."""
     house = session.house
@@ -110,11 +116,8 @@ def _with_forecast(
     # Where nobody had to read the header, From is taken to be of the envelope's domain: reading it for each message of
     # a trusted network would cost more than the forecast is worth there.
     author = sender if identity is None and door.sender_fixed is None else _author(identity, door.sender_fixed)
-    signed_as = ""
-    if house.signing is not None and identity is not None:
-        domain = signing_domain(door, session.rights, identity)
-        signed_as = domain.ascii if domain is not None and house.signing.signers.signs(domain.ascii) else ""
-    outgoing = Outgoing(author or sender, sender, signed_as, outside.destination)
+    signed = "" if signed_as is None else signed_as.ascii
+    outgoing = Outgoing(author or sender, sender, signed, outside.destination)
     words = house.forecaster.look(outgoing, recipients[0].message_id)
     return replace(stamp, checks={**stamp.checks, "forecast": words}) if words else stamp
 
@@ -125,14 +128,23 @@ def _author(identity: HeaderIdentity | None, fixed: Mailbox | None) -> str:
     return "" if identity is None else author_domain(identity)
 
 
-async def _signed(session: Session, transaction: Transaction, block: bytes, now: float) -> bytes:
-    """The block under the signatures of its author's domain, where that is one of ours. Raises CannotSign."""
+def _signing_domain(session: Session, transaction: Transaction, block: bytes) -> Domain | None:
+    """The domain that will sign this message; None when nobody does."""
+    room = session.house.signing
+    if room is None or not isinstance(transaction.watch, BodyToSign):
+        return None
+    if transaction.identity is None:
+        transaction.identity = identity_facts(Header(block))
+    domain = signing_domain(session.door.door, session.rights, transaction.identity)
+    return domain if domain is not None and room.signers.signs(domain.ascii) else None
+
+
+async def _signed(session: Session, transaction: Transaction, signed_as: Domain, block: bytes, now: float) -> bytes:
+    """The block under the signatures of its author's domain. Raises CannotSign."""
     room, body = session.house.signing, transaction.watch
     if room is None or not isinstance(body, BodyToSign):
         return block
-    identity = transaction.identity or identity_facts(Header(block))
-    domain = signing_domain(session.door.door, session.rights, identity)
-    return block if domain is None else await signatures(room, domain, block, body, now) + block
+    return await signatures(room, signed_as, block, body, now) + block
 
 
 def _refused(session: Session, draft: Draft, refusal: Refusal, transaction: Transaction) -> Reply:
