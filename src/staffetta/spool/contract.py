@@ -137,6 +137,18 @@ class Draft(msgspec.Struct):
     stored_chunks: int = 0
     number: int | None = None
 
+    def take_full(self, data: bytes) -> bytes:
+        """Append content; what of it now fills whole chunks is taken out of `pending`, to be stored."""
+        self.pending.append(data)
+        self.pending_octets += len(data)
+        if self.pending_octets < CHUNK_OCTETS:
+            return b""
+        content = b"".join(self.pending)
+        whole = len(content) - len(content) % CHUNK_OCTETS
+        self.pending = [content[whole:]] if whole < len(content) else []
+        self.pending_octets = len(content) - whole
+        return content[:whole]
+
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
     """Everything one commit needs. `head` is put before the draft's content (trace fields are known only at the end).

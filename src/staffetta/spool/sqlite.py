@@ -120,16 +120,10 @@ class SqliteSpool:
 
     async def write(self, draft: Draft, data: bytes) -> None:
         """See Spool."""
-        draft.pending.append(data)
-        draft.pending_octets += len(data)
-        if draft.pending_octets < CHUNK_OCTETS:
-            return
-        self._check_room(draft.pending_octets)
-        content = b"".join(draft.pending)
-        whole = len(content) - len(content) % CHUNK_OCTETS
-        chunks = [content[start : start + CHUNK_OCTETS] for start in range(0, whole, CHUNK_OCTETS)]
-        draft.pending = [content[whole:]] if whole < len(content) else []
-        draft.pending_octets = len(content) - whole
+        if draft.pending_octets + len(data) >= CHUNK_OCTETS:
+            self._check_room(draft.pending_octets + len(data))
+        content = draft.take_full(data)
+        chunks = [content[start : start + CHUNK_OCTETS] for start in range(0, len(content), CHUNK_OCTETS)]
         for start in range(0, len(chunks), MOVED_CHUNKS):
             await self._submit(WriteChunks(self._loop.create_future(), draft, chunks[start : start + MOVED_CHUNKS]))
 
@@ -364,7 +358,9 @@ class SqliteSpool:
         if self._closed:
             raise SpoolUnavailable("the store is closed")
         try:
-            return await self._loop.run_in_executor(self._executor, lambda: question(self._reader, *arguments))
+            return await self._loop.run_in_executor(
+                self._executor, lambda: _in_one_view(self._reader, question, arguments)
+            )
         except apsw.Error as error:
             raise refusal(error) from error
 
@@ -377,6 +373,16 @@ def _old(
     connection: apsw.Connection, sweep: queries.Sweep, bounds: tuple[float, float], limit: int, undelayed: bool
 ) -> list[queries.Found]:
     return sweep.old(connection, bounds, limit, undelayed=undelayed)
+
+
+def _in_one_view(connection: apsw.Connection, question: Callable[..., Value], arguments: tuple[object, ...]) -> Value:
+    """Answer a question of several statements from one state of the store: a command may change it in between."""
+    connection.execute("BEGIN")
+    try:
+        return question(connection, *arguments)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _json_list(names: frozenset[str]) -> str:

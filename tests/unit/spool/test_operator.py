@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -222,6 +223,27 @@ def test_a_large_message_that_is_dropped_is_swept_by_the_relay(tmp_path: Path) -
     for table in ("loose", "chunks"):
         assert store.connection.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
     store.close()
+
+
+def test_a_question_of_several_statements_sees_one_state(tmp_path: Path) -> None:
+    """What a command does between two statements of the relay must not tear its answer apart."""
+
+    async def play(spool: SqliteSpool) -> None:
+        await spool.commit(new_message(Letter("M", ["a@b.example"])))
+        store = open_for_command(tmp_path)
+
+        def question(connection: Any) -> tuple[Any, Any]:
+            count = "SELECT count(*) FROM recipients"
+            before = connection.execute(count).fetchall()
+            assert perform(store, Filter(), order(Act.DROP)) == Done(1, 0)
+            return before, connection.execute(count).fetchall()
+
+        before, after = await spool._read(question)
+        assert before == after == [(1,)]
+        assert await spool.due(START + 2, frozenset(), 10, 10) == []
+        store.close()
+
+    filled(tmp_path, play)
 
 
 def acting_child(path: Path) -> int:

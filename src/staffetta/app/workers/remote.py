@@ -97,18 +97,13 @@ class RemoteSpool:
 
     async def write(self, draft: Draft, data: bytes) -> None:
         """See Spool."""
-        draft.pending.append(data)
-        draft.pending_octets += len(data)
-        if draft.pending_octets < CHUNK_OCTETS:
+        content = draft.take_full(data)
+        if not content:
             return
-        content = b"".join(draft.pending)
-        whole = len(content) - len(content) % CHUNK_OCTETS
-        draft.pending = [content[whole:]] if whole < len(content) else []
-        draft.pending_octets = len(content) - whole
         if draft.number is None:
             self._drafts += 1
             draft.number = self._drafts
-        for start in range(0, whole, CHUNK_OCTETS):
+        for start in range(0, len(content), CHUNK_OCTETS):
             await self._room()
             number, answer = self._ask()
             self._send(number, Chunk(number, draft.number, content[start : start + CHUNK_OCTETS]))
