@@ -23,8 +23,6 @@ from staffetta.spool.database import StoreError, open_database
 
 STORE_NAME: Final = "accounts.sqlite"
 
-SECRET_OCTETS: Final = 32
-
 GRANTS: Final = 1000
 """How many grants one account may have."""
 

@@ -57,11 +57,6 @@ class MaskWatch:
         self._doors = config.listeners
         self._trust = _trust_of(config)
 
-    @property
-    def withdrawn_addresses(self) -> frozenset[str]:
-        """Addresses that are trusted by the file and not by us."""
-        return frozenset(self._withdrawn)
-
     def reloaded(self, config: Config) -> None:
         """Other doors mean that somebody thought about whom to trust."""
         if config.listeners == self._doors:

@@ -251,7 +251,6 @@ class SecretText:
         return BROKEN if secret is None else secret
 
 
-DURATION: Final = Text("a duration", '"5m"', values.parse_duration)
 SOME_DURATION: Final = Positive("a duration", '"5s"', values.parse_duration)
 SOME_SIZE: Final = Positive("a size", '"25MiB"', values.parse_size)
 RATE: Final = Text("a rate", '"80/s"', values.parse_rate)

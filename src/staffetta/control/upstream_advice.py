@@ -11,7 +11,6 @@ import msgspec
 
 from staffetta.mail.reply import Reply
 
-IMPLICIT_PORT: Final = 465
 CLEAR_PORT: Final = 25
 
 

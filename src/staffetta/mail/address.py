@@ -21,8 +21,6 @@ LOCAL_PART_OCTETS: Final = 64
 PATH_OCTETS: Final = 256
 """Longest path with its brackets, RFC 5321 section 4.5.3.1.3."""
 
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-_DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 # Negated sets: the same characters as ATEXT and everything beyond ASCII, a hundred times faster to compile.
 _UTF8_ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'
 _UTF8_DOT_STRING = re.compile(rf"{_UTF8_ATEXT}+(?:\.{_UTF8_ATEXT}+)*")

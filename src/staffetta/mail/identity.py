@@ -11,7 +11,6 @@ from typing import Final
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 ID_LENGTH: Final = 26
-_TAIL_BITS: Final = 80
 
 
 def is_identity(text: str) -> bool:

@@ -193,10 +193,6 @@ class MemoryNetwork:
         """Answer at `endpoint`."""
         self._listening[endpoint] = accept
 
-    def unlisten(self, endpoint: Endpoint) -> None:
-        """Refuse at `endpoint` from now on."""
-        self._listening.pop(endpoint, None)
-
     def open(self, endpoint: Endpoint, accept: Accept, *, client: str | None = None) -> MemoryTransport:
         """Connect a stream of the caller's to a listener. Raises ConnectionRefusedError."""
         serve = self._listening.get(endpoint)

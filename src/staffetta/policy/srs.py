@@ -29,8 +29,8 @@ DAY_SECONDS: Final = 86_400
 LIFETIME_DAYS: Final = 21
 """How long bounces may come: servers give up after five days or a week, and some hold mail for longer."""
 
-TAG_CHARACTERS: Final = 8
-"""40 bits of a keyed hash; a guess costs its maker one refused recipient."""
+TAG_OCTETS: Final = 5
+"""Of a keyed hash, eight characters when written; a guess costs its maker one refused recipient."""
 
 _DAYS: Final = 1024
 _DIGITS: Final = "abcdefghijklmnopqrstuvwxyz234567"
@@ -88,7 +88,7 @@ class Forwarding(msgspec.Struct, frozen=True):
     def _tag(self, text: str) -> str:
         # The case of an address does not always survive its way; the tag must.
         digest = hmac.digest(self.secret, b"srs\0" + text.lower().encode(), "sha256")
-        return base64.b32encode(digest[:5]).decode().lower()
+        return base64.b32encode(digest[:TAG_OCTETS]).decode().lower()
 
 
 def looks_rewritten(local_part: str) -> bool:

@@ -38,7 +38,6 @@ _CACHED_RECORDS: Final = 1024
 """Only small records are remembered, so that strangers' records cannot fill more than some megabytes."""
 
 _VERSION: Final = b"v=spf1"
-_PRINTABLE: Final = bytes(range(0x20, 0x7F))
 _MODIFIER: Final = re.compile(r"([A-Za-z][A-Za-z0-9._-]*)=")
 _LENGTH: Final = re.compile(r"0|[1-9][0-9]{0,2}")
 _QUALIFIERS: Final = {"+": SpfWord.PASS, "-": SpfWord.FAIL, "~": SpfWord.SOFTFAIL, "?": SpfWord.NEUTRAL}
