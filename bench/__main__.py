@@ -25,12 +25,12 @@ BENCHMARK_SECONDS = {
     "start": 40,
     "idle": 60,
     "end_to_end": 130,
-    "submission": 130,
+    "submission": 200,
     "signed": 130,
     "inbound": 130,
     "backlog": 110,
 }
-"""A benchmark that takes longer is broken off; all together stay below twelve minutes."""
+"""A benchmark that takes longer is broken off; all together stay below fourteen minutes."""
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 

@@ -168,7 +168,7 @@ def opendkim(key: Key, *, verify: bool) -> Iterator[int]:
         text = OPENDKIM.format(port=port, folder=path, mode="v" if verify else "s", internal=internal)
         (path / "opendkim.conf").write_text(text)
         command = [tool("opendkim", "opendkim"), "-f", "-x", str(path / "opendkim.conf")]
-        with _running(with_dns(path, command), port, "opendkim"):
+        with running(with_dns(path, command), port, "opendkim"):
             yield port
 
 
@@ -180,7 +180,7 @@ def opendmarc() -> Iterator[int]:
         (path / "none").write_text("192.0.2.1\n")
         (path / "opendmarc.conf").write_text(OPENDMARC.format(port=port, folder=path))
         command = [tool("opendmarc", "opendmarc"), "-f", "-c", str(path / "opendmarc.conf")]
-        with _running(with_dns(path, command), port, "opendmarc"):
+        with running(with_dns(path, command), port, "opendmarc"):
             yield port
 
 
@@ -200,7 +200,8 @@ def spf_policy() -> Iterator[str]:
 
 
 @contextmanager
-def _running(command: list[str], port: int, name: str) -> Iterator[None]:
+def running(command: list[str], port: int, name: str) -> Iterator[None]:
+    """A program while it runs, from when it listens. Raises Failed."""
     process = spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         _listens(process, port, name)

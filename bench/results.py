@@ -51,8 +51,10 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
-def ratio_figure(name: str, ours: Sequence[float], theirs: Sequence[float], least: float) -> Figure:
-    """The median of the rounds' ratios against a lower bound."""
+def ratio_figure(name: str, ours: Sequence[float], theirs: Sequence[float], least: float | None = None) -> Figure:
+    """The median of the rounds' ratios, against a lower bound where there is one."""
     each = ratios(ours, theirs)
     middle = statistics.median(each)
+    if least is None:
+        return Figure(name, spread(each, ".2f"))
     return Figure(name, spread(each, ".2f"), f"at least {least:g}", middle >= least)
