@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from staffetta.intake.forecasts import Outgoing, author_domain, domain_of
@@ -32,23 +33,35 @@ UNAVAILABLE: Final = reply(451, "4.3.0", "storage is not available, try again la
 _ACCEPTED: Final = EnhancedStatus(2, 0, 0)
 
 
-async def accept(
-    session: Session, transaction: Transaction, scan: Scan, draft: Draft, stamp: Stamp = UNCHECKED
-) -> Reply:
-    """Put it on disk and hand it to delivery; the reply for the client."""
+class Letter(msgspec.Struct, gc=False):
+    """A message on its last steps. `block` is its header as it goes on; `signed_as` is the domain whose signatures it
+    still lacks, None where nobody signs."""
+
+    scan: Scan
+    draft: Draft
+    stamp: Stamp
+    id: str
+    now: float
+    block: bytes
+    signed_as: Domain | None
+
+
+def begin(session: Session, transaction: Transaction, scan: Scan, draft: Draft, stamp: Stamp = UNCHECKED) -> Letter:
+    """Give it a name and the header with which it goes on."""
     house = session.house
     now = house.clock()
     message_id = house.identities.new(now)
     block = header_block(session, scan, message_id, now)
-    signed_as = _signing_domain(session, transaction, block)
-    if signed_as is not None:
-        try:
-            block = await _signed(session, transaction, signed_as, block, now)
-        except CannotSign as error:
-            return _refused(session, draft, Refusal(CANNOT_SIGN, "signing", str(error)), transaction)
-    head = b"".join((stamp.fields, trace(session, transaction, message_id, now, stamp.reverse_name), block))
+    return Letter(scan, draft, stamp, message_id, now, block, _signing_domain(session, transaction, block))
+
+
+def complete(session: Session, transaction: Transaction, letter: Letter) -> Arrived:
+    """All that is put on disk. Nothing of the header changes any more."""
+    house = session.house
+    scan, draft, stamp, now = letter.scan, letter.draft, letter.stamp, letter.now
+    head = b"".join((stamp.fields, trace(session, transaction, letter.id, now, stamp.reverse_name), letter.block))
     message = Message(
-        message_id,
+        letter.id,
         transaction.sender,
         len(head) + draft.stored_octets + draft.pending_octets,
         now,
@@ -59,15 +72,43 @@ async def accept(
         scan.hops,
         stamp.quarantine,
     )
-    recipients = transaction.waiting(message_id, now, house.destination)
+    recipients = transaction.waiting(letter.id, now, house.destination)
     if house.forecaster is not None and session.door.door.role is not Role.MX:
-        stamp = _with_forecast(session, transaction, recipients, signed_as, stamp)
+        stamp = _with_forecast(session, transaction, recipients, letter.signed_as, stamp)
     event = _event(session, transaction, message, recipients, stamp)
+    return Arrived(message, recipients, head, draft, event)
+
+
+def accepted(letter: Letter) -> Reply:
+    """It is on disk."""
+    return Reply(250, _ACCEPTED, (f"accepted as {letter.id}",))
+
+
+def not_stored(session: Session, transaction: Transaction, draft: Draft, error: SpoolUnavailable) -> Reply:
+    """It is not."""
+    return _refused(session, draft, Refusal(_answer(error), "storage", str(error)), transaction)
+
+
+async def accept(
+    session: Session, transaction: Transaction, scan: Scan, draft: Draft, stamp: Stamp = UNCHECKED
+) -> Reply:
+    """Put it on disk and hand it to delivery; the reply for the client."""
+    return await accept_begun(session, transaction, begin(session, transaction, scan, draft, stamp))
+
+
+async def accept_begun(session: Session, transaction: Transaction, letter: Letter) -> Reply:
+    """Sign it where that is still to be done, and go on as `accept` says."""
+    house = session.house
+    if letter.signed_as is not None:
+        try:
+            letter.block = await _signed(session, transaction, letter.signed_as, letter.block, letter.now)
+        except CannotSign as error:
+            return _refused(session, letter.draft, Refusal(CANNOT_SIGN, "signing", str(error)), transaction)
     try:
-        await house.hand_over(house, Arrived(message, recipients, head, draft, event))
+        await house.hand_over(house, complete(session, transaction, letter))
     except SpoolUnavailable as error:
-        return _refused(session, draft, Refusal(_answer(error), "storage", str(error)), transaction)
-    return Reply(250, _ACCEPTED, (f"accepted as {message_id}",))
+        return not_stored(session, transaction, letter.draft, error)
+    return accepted(letter)
 
 
 def _event(

@@ -6,27 +6,25 @@ as whom, to whom, and only then what.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from staffetta.accounts.directory import RETURNING
 from staffetta.accounts.store import AccountsUnavailable
 from staffetta.intake import authentication
-from staffetta.intake.accept import accept, storage_refusal
-from staffetta.intake.examination import Examination
-from staffetta.intake.examined import accept_examined
+from staffetta.intake.accept import storage_refusal
 from staffetta.intake.judgement import judge_content, judge_sender
 from staffetta.intake.refusals import Why
+from staffetta.intake.taking import take
 from staffetta.intake.transaction import Transaction
 from staffetta.intake.watching import watch_of
 from staffetta.mail.address import NullPath
-from staffetta.mail.reply import Reply, reply
+from staffetta.mail.reply import reply
 from staffetta.policy.door import Client
 from staffetta.policy.relay import ONLY_BOUNCES, Place, may_reach, may_send
 from staffetta.policy.verdict import Refusal
 from staffetta.protocol import events as said
 from staffetta.protocol.server import ServerConnection
-from staffetta.spool.contract import Draft
 
 if TYPE_CHECKING:
     from staffetta.intake.session import Session
@@ -37,7 +35,6 @@ SENDER_OK: Final = reply(250, "2.1.0", "sender ok")
 RECIPIENT_OK: Final = reply(250, "2.1.5", "recipient ok")
 GO_AHEAD: Final = reply(354, "", "end with <CRLF>.<CRLF>")
 DIRECTORY_DOWN: Final = reply(451, "4.3.0", "the list of recipients cannot be read, try again later")
-BROKEN: Final = reply(451, "4.3.0", "internal error, try again later")
 BYE: Final = reply(221, "2.0.0", "bye")
 TLS_GO: Final = reply(220, "2.0.0", "ready to start TLS")
 
@@ -130,25 +127,9 @@ def content_end(session: Session, event: said.ContentEnd, core: ServerConnection
         session.drop_transaction()
         return
     session.transaction = None
-    watch = transaction.watch
-    if isinstance(watch, Examination):
-        work = accept_examined(session, transaction, scan, draft, watch)
-    else:
-        work = accept(session, transaction, scan, draft)
-    session.answer_by(_ended(session, transaction, draft, work))
-
-
-async def _ended(session: Session, transaction: Transaction, draft: Draft, work: Coroutine[Any, Any, Reply]) -> Reply:
-    """What `work` answers. Our own bug in it puts the message off, leaves nothing on disk, and can be found."""
-    try:
-        return await work
-    except Exception as error:
-        session.house.report(error)
-        # Of what was committed all the same nothing is taken back: a draft that became a message is none any more.
-        session.discard(draft)
-        why = Why("internal_error", f"a bug of ours ({type(error).__name__}), reported", transaction=transaction)
-        session.note_refusal("data", BROKEN, why)
-        return BROKEN
+    answer = take(session, transaction, scan, draft)
+    if answer is not None:
+        core.answer(answer)
 
 
 def reset(session: Session, event: said.Reset, core: ServerConnection) -> None:

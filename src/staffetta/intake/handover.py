@@ -31,6 +31,7 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
 
 
 HandOver = Callable[["House", Arrived], Awaitable[None]]
+"""See `hand_over`. Who answers with a future (asyncio.Future) spares each message a task."""
 
 
 async def hand_over(house: House, arrived: Arrived) -> None:

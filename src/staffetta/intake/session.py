@@ -12,9 +12,10 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
-from staffetta.intake.answers import ANSWERS, BROKEN
+from staffetta.intake.answers import ANSWERS
 from staffetta.intake.door import BUFFERED_OCTETS, DoorSettings, House
 from staffetta.intake.refusals import Why, refuse_event
+from staffetta.intake.taking import BROKEN
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.address import ReversePath
 from staffetta.mail.reply import Reply, reply

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 import msgspec
@@ -80,6 +80,11 @@ class RemoteLog:
         self.counters.observe(event)
 
 
+_Question = tuple[asyncio.Future[None] | None, Accept | None]
+
+_NOBODY: Final[_Question] = (None, None)
+
+
 class RemoteSpool:
     """See spool.contract.Spool: of it what sessions use."""
 
@@ -89,7 +94,7 @@ class RemoteSpool:
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._drafts = 0
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._waiting: dict[int, _Question] = {}
 
     def draft(self) -> Draft:
         """See Spool."""
@@ -126,17 +131,22 @@ class RemoteSpool:
         self._send(number, Append(number, tuple(map(entry_of, entries))))
         await answer
 
-    async def hand_over(self, house: House, arrived: Arrived) -> None:
-        """See intake.handover.hand_over."""
-        if self._wire.blocked:
-            await self._room()
+    def hand_over(self, house: House, arrived: Arrived) -> Awaitable[None]:
+        """See intake.handover.hand_over. A future, which needs no task, unless others have to go before."""
+        return self._hand_over_later(arrived) if self._wire.blocked else self._hand_over(arrived)
+
+    async def _hand_over_later(self, arrived: Arrived) -> None:
+        await self._room()
+        await self._hand_over(arrived)
+
+    def _hand_over(self, arrived: Arrived) -> asyncio.Future[None]:
         message, draft, event = arrived.message, arrived.draft, arrived.event
         head, rest = arrived.head, b""
         if draft.number is None and message.size <= CHUNK_OCTETS:
             head = b"".join([head, *draft.pending])
         else:
             rest = b"".join(draft.pending)
-        number, answer = self._ask()
+        number, answer = self._ask(event)
         self._send(
             number,
             Arrival(
@@ -150,8 +160,7 @@ class RemoteSpool:
                 self._log.line_of(event),
             ),
         )
-        await answer
-        self._log.count(event)
+        return answer
 
     def changes(self) -> int:
         """See Spool. Nothing here changes."""
@@ -159,19 +168,23 @@ class RemoteSpool:
 
     def answered(self, frame: Stored | NotStored) -> None:
         """The main process has done what was asked, or not."""
-        answer = self._waiting.pop(frame.number, None)
+        answer, event = self._waiting.pop(frame.number, _NOBODY)
         if answer is None or answer.done():
             return
         if isinstance(frame, Stored):
+            if event is not None:
+                self._log.count(event)
             answer.set_result(None)
         elif frame.bug:
             answer.set_exception(RuntimeError(frame.reason))
         else:
             answer.set_exception(SpoolUnavailable(frame.reason, full=frame.full))
 
-    def _ask(self) -> tuple[int, asyncio.Future[None]]:
+    def _ask(self, event: Accept | None = None) -> tuple[int, asyncio.Future[None]]:
+        """A question's number, and what ends with its answer; `event` is counted when that is good."""
         self._number += 1
-        answer = self._waiting[self._number] = self._loop.create_future()
+        answer: asyncio.Future[None] = self._loop.create_future()
+        self._waiting[self._number] = (answer, event)
         return self._number, answer
 
     def _send(self, number: int, frame: msgspec.Struct) -> None:
