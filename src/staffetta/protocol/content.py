@@ -7,9 +7,15 @@ message would not be the one that was signed.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 END_OF_DATA: Final = b".\r\n"
+
+# Each begins with one octet that the search leaps to, so that a pass costs a third of counting pairs.
+_BARE_CR: Final = re.compile(rb"\r(?!\n)")
+_BARE_LF: Final = re.compile(rb"\n(?<!\r\n)")
+_BARE_LF_OR_DOT: Final = re.compile(rb"\n(?:(?<!\r\n)|\.)")
 
 
 class BareLineEnd(Exception):
@@ -18,15 +24,15 @@ class BareLineEnd(Exception):
 
 def wrap(content: bytes) -> bytes:
     """The whole of a small message as it goes over the wire after 354, terminator included. Raises BareLineEnd."""
-    # Every CR and every LF stands in a pair when there are twice as many of them as pairs.
-    ends = len(content) - len(content.translate(None, b"\r\n"))
-    if ends != 2 * content.count(b"\r\n") or b"\0" in content:
+    if _BARE_CR.search(content) or b"\0" in content:
         raise BareLineEnd
-    if b"\r\n." in content:
+    if _BARE_LF_OR_DOT.search(content):
+        if _BARE_LF.search(content):
+            raise BareLineEnd
         content = content.replace(b"\r\n.", b"\r\n..")
-    if content[:1] == b".":
+    if content.startswith(b"."):
         content = b"." + content
-    if content[-2:] == b"\r\n" or not content:
+    if content.endswith(b"\r\n") or not content:
         return content + END_OF_DATA
     return content + b"\r\n" + END_OF_DATA
 
