@@ -19,6 +19,7 @@ from staffetta.delivery.bounce import Notifier
 from staffetta.delivery.courier import Courier, CourierFactory, Report
 from staffetta.delivery.insist import RECORD_RETRY_SECONDS, complain, give_back, insist
 from staffetta.delivery.lifetime import Lifetimes
+from staffetta.delivery.rest import Rests
 from staffetta.delivery.rules import Choose, Limits, Rules, rerouted
 from staffetta.delivery.schedule import Lane, Schedule
 from staffetta.delivery.settings import DeliverySettings
@@ -58,10 +59,10 @@ class Dispatcher:
         self._schedule = Schedule(settings)
         self._lifetimes = Lifetimes(spool, notifier, settings.retry, self.offer, self._schedule.failures)
         self._workers: set[asyncio.Task[None]] = set()
-        self._idle: dict[str, list[asyncio.Future[bool]]] = {}
         self._wake = asyncio.Event()
         self._sleeps_until = 0.0
         self._loop = asyncio.get_running_loop()
+        self._idle = Rests(self._loop, settings.idle_seconds)
         self._draining = False
         self._seen = spool.changes()
         self._main: asyncio.Task[None] | None = None
@@ -100,8 +101,7 @@ class Dispatcher:
         self._lifetimes.adopt(rules.notifier, rules.retry)
         self._schedule.adopt(rules.limits)
         self._generation += 1
-        for waiter in [waiter for waiters in self._idle.values() for waiter in waiters]:
-            _wake(waiter, False)
+        self._idle.end_all()
         self._wake.set()
 
     async def reconsider(self, destinations: Iterable[str]) -> None:
@@ -125,9 +125,7 @@ class Dispatcher:
         if self._main is not None:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
-        for waiters in self._idle.values():
-            for waiter in waiters:
-                _wake(waiter, False)
+        self._idle.end_all()
         if self._workers:
             _, late = await asyncio.wait(self._workers, timeout=self._settings.drain_seconds)
             for task in late:
@@ -137,18 +135,17 @@ class Dispatcher:
 
     def _add(self, destination: str, claim: Claim) -> None:
         limit = self._settings.recipients_per_transaction
-        lane = self._schedule.lane(destination, *self.limits(destination))
+        lane = self._schedule.known(destination)
+        if lane is None:
+            lane = self._schedule.lane(destination, *self.limits(destination))
         if len(claim.recipients) <= limit:
             self._schedule.add(lane, claim)
         else:
             for start in range(0, len(claim.recipients), limit):
                 part = claim.recipients[start : start + limit]
                 self._schedule.add(lane, Claim(claim.message, part, claim.content))
-        waiters = self._idle.get(destination)
-        while waiters:
-            if _wake(waiters.pop(), True):
-                return
-        self._start_workers(lane)
+        if not self._idle.wake(destination):
+            self._start_workers(lane)
 
     def _start_workers(self, lane: Lane) -> None:
         while self._schedule.may_start(lane):
@@ -159,14 +156,7 @@ class Dispatcher:
             if len(lane.ready) <= lane.workers:
                 return
         if self._schedule.starving:
-            self._end_a_rest()
-
-    def _end_a_rest(self) -> None:
-        """A lane has no worker because there are too many in all: one that only rests makes place."""
-        for waiters in self._idle.values():
-            for waiter in waiters:
-                if _wake(waiter, False):
-                    return
+            self._idle.end_one()  # a lane has no worker because there are too many in all: one that rests makes place
 
     async def _work(self, lane: Lane) -> None:
         courier: Courier | None = None
@@ -175,11 +165,10 @@ class Dispatcher:
             while not self._draining:
                 claim = self._schedule.take(lane)
                 if claim is None:
-                    if courier is None or not courier.warm or not await self._rest(lane):
+                    if courier is None or not courier.warm or not await self._idle.rest(lane.key):
                         return
                     continue
-                wait = self._schedule.slot(lane, self._loop.time())
-                if wait > 0:
+                if lane.rate and (wait := self._schedule.slot(lane, self._loop.time())) > 0:
                     await asyncio.sleep(wait)
                 if generation != self._generation:  # made by the rules of yesterday
                     await _close(courier)
@@ -201,22 +190,6 @@ class Dispatcher:
             if not self._draining:
                 for other in (*self._schedule.starved(), lane):
                     self._start_workers(other)
-
-    async def _rest(self, lane: Lane) -> bool:
-        """Wait a little for the lane's next claim; False when none came and the connection should close."""
-        loop = self._loop
-        waiter: asyncio.Future[bool] = loop.create_future()
-        waiters = self._idle.setdefault(lane.key, [])
-        waiters.append(waiter)
-        timer = loop.call_later(self._settings.idle_seconds, _wake, waiter, False)
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
-            if waiter in waiters:
-                waiters.remove(waiter)
-            if not self._idle.get(lane.key, True):
-                del self._idle[lane.key]
 
     async def _carry(self, lane: Lane, courier: Courier | None, claim: Claim) -> Courier | None:
         """One claim, to its recorded end, whatever happens; the courier for the next one."""
@@ -382,11 +355,3 @@ async def _close(courier: Courier | None) -> None:
             await courier.finish()
     except Exception as error:
         complain("a connection could not be closed", error)
-
-
-def _wake(waiter: asyncio.Future[bool], come: bool) -> bool:
-    """Wake a worker that rests; False when it is awake already."""
-    if waiter.done():
-        return False
-    waiter.set_result(come)
-    return True

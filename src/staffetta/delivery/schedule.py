@@ -84,6 +84,10 @@ class Schedule:
         """Claims at hand, not counting those being worked on."""
         return self._ready
 
+    def known(self, key: str) -> Lane | None:
+        """The lane of a destination, where there is one."""
+        return self._lanes.get(key)
+
     def lane(self, key: str, connections: int = 0, rate: float = 0.0) -> Lane:
         """The lane of a destination, made when it is first asked for."""
         lane = self._lanes.get(key)
