@@ -81,10 +81,14 @@ class Notifier:
         self._retry = retry
         self._author = author
 
+    @staticmethod
+    def concerned(settlement: Settlement) -> bool:
+        """True when the sender may have to hear of these ends; else there is no need to ask `after`."""
+        asked = [recipient for recipient, _ in settlement.delivered if Notify.SUCCESS in recipient.notify]
+        return bool(settlement.failed or asked)
+
     async def after(self, claim: Claim, settlement: Settlement, report: Report | None, now: float) -> Notices:
         """What the sender must hear about these ends."""
-        if not settlement.failed and not settlement.delivered:
-            return NOTHING
         sender = _told_to(claim.message)
         if sender is None:
             return NOTHING

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from staffetta.mail.outcome import Outcome
+from staffetta.mail.outcome import Outcome, Result
 from staffetta.spool.contract import Claim
 
 
@@ -38,6 +38,12 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     def outcomes(self) -> tuple[Outcome, ...]:
         """One outcome per recipient of the claim, in its order."""
         return self.tries[-1].outcomes
+
+    @property
+    def spoke(self) -> bool:
+        """True when a peer spoke, or a mailbox took it: nothing else shows that the destination is well."""
+        heard = [one for one in self.tries[-1].outcomes if one.remote or one.result is Result.DELIVERED]
+        return bool(heard)
 
 
 class Courier(Protocol):

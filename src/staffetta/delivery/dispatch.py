@@ -15,7 +15,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from staffetta.accounts.store import AccountsUnavailable
-from staffetta.delivery.bounce import Notifier
+from staffetta.delivery.bounce import NOTHING, Notifier
 from staffetta.delivery.courier import Courier, CourierFactory, Report
 from staffetta.delivery.insist import RECORD_RETRY_SECONDS, complain, give_back, insist
 from staffetta.delivery.lifetime import Lifetimes
@@ -24,7 +24,6 @@ from staffetta.delivery.rules import Choose, Limits, Rules, rerouted
 from staffetta.delivery.schedule import Lane, Schedule
 from staffetta.delivery.settings import DeliverySettings
 from staffetta.delivery.settle import Moment, Settlement, held_back, put_off, settle
-from staffetta.mail.outcome import Result
 from staffetta.observe.events import Event
 from staffetta.spool.contract import Claim, ClaimLost, Spool, SpoolUnavailable
 
@@ -224,9 +223,7 @@ class Dispatcher:
             for other in given_back:
                 await give_back(self._spool, other)
             return
-        # Only a peer that spoke, or a mailbox that took it, shows that the destination is well.
-        spoke = any(outcome.remote or outcome.result is Result.DELIVERED for outcome in report.outcomes)
-        was_down = self._schedule.succeeded(lane) if spoke else False
+        was_down = self._schedule.succeeded(lane) if report.spoke else False
         if lane.ready:
             self._start_workers(lane)
         await self._record(claim, settlement, report)
@@ -237,7 +234,9 @@ class Dispatcher:
     async def _record(self, claim: Claim, settlement: Settlement, report: Report) -> None:
         while True:
             try:
-                notices = await self._notifier.after(claim, settlement, report, self._clock())
+                notices = NOTHING
+                if self._notifier.concerned(settlement):
+                    notices = await self._notifier.after(claim, settlement, report, self._clock())
                 await self._spool.record(
                     claim.message.id, settlement.steps, (settlement.journal,), notices.messages, settlement.destination
                 )
@@ -266,6 +265,8 @@ class Dispatcher:
 
     def _expect(self, settlement: Settlement) -> None:
         """Wake up earlier than planned when something becomes due earlier."""
+        if len(settlement.delivered) == len(settlement.steps):
+            return
         times = [step.next_attempt_at for step in settlement.steps if step.final is None]
         if settlement.destination is not None:
             times.append(settlement.destination.not_before)

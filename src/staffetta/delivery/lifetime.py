@@ -17,7 +17,7 @@ from staffetta.delivery.bounce import Notices, Notifier, last_reply
 from staffetta.delivery.settle import Settlement
 from staffetta.mail.address import NullPath
 from staffetta.mail.outcome import Outcome, Result, Scope
-from staffetta.observe.events import Bounce, Event, Expire, encode, moment
+from staffetta.observe.events import Bounce, Event, Expire, encode_all, moment
 from staffetta.policy.retry import RetrySettings, is_expired
 from staffetta.spool.contract import (
     Claim,
@@ -164,7 +164,7 @@ def _settlement(claim: Claim, now: float) -> Settlement:
                 in_doubt=recipient.in_doubt,
             )
         )
-    journal = JournalEntry(b"\n".join([encode(event) for event in events]), now, claim.message.id)
+    journal = JournalEntry(encode_all(events), now, claim.message.id)
     steps = tuple(Step(recipient.index, End.BOUNCED) for recipient in claim.recipients)
     expired = frozenset(recipient.index for recipient in claim.recipients if not recipient.bounce_by)
     return Settlement(steps, journal, tuple(events), tuple(failed), expired=expired)

@@ -15,7 +15,7 @@ from staffetta.delivery.courier import CourierFactory
 from staffetta.mail.address import Mailbox, ReversePath
 from staffetta.policy.retry import RetrySettings
 from staffetta.policy.route import is_held
-from staffetta.spool.contract import Claim
+from staffetta.spool.contract import Claim, WaitingRecipient
 
 Choose = Callable[[Mailbox, ReversePath], str]
 """The destination key of a recipient, by recipient and sender."""
@@ -43,12 +43,15 @@ def rerouted(claim: Claim, choose: Choose | None) -> Claim | None:
     if choose is None:
         return None
     sender = claim.message.sender.reverse_path
-    today = tuple(
-        [
-            recipient
-            if is_held(recipient.destination) or (key := choose(recipient.address, sender)) == recipient.destination
-            else replace(recipient, destination=key)
-            for recipient in claim.recipients
-        ]
-    )
-    return None if today == claim.recipients else Claim(claim.message, today, claim.content)
+    for recipient in claim.recipients:
+        key = choose(recipient.address, sender)
+        if key != recipient.destination and not is_held(recipient.destination):
+            break
+    else:
+        return None
+    today = tuple([_filed(recipient, choose(recipient.address, sender)) for recipient in claim.recipients])
+    return Claim(claim.message, today, claim.content)
+
+
+def _filed(recipient: WaitingRecipient, key: str) -> WaitingRecipient:
+    return recipient if is_held(recipient.destination) else replace(recipient, destination=key)

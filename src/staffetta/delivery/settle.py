@@ -6,6 +6,7 @@ Pure: the moment, the jitter and the new ids are arguments. RFC 5321 section 4.5
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -15,7 +16,7 @@ from staffetta.delivery.courier import Report, Try
 from staffetta.mail.address import NullPath
 from staffetta.mail.outcome import Outcome, Result, Scope
 from staffetta.mail.reply import reply as make_reply
-from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, Hold, Junk, encode, moment
+from staffetta.observe.events import Attempt, Bounce, Defer, Deliver, Event, Expire, Hold, Junk, encode_all, moment
 from staffetta.policy.retry import GiveUp, RetrySettings, after, wait_seconds
 from staffetta.policy.route import is_local_key
 from staffetta.spool.contract import Claim, DestinationState, JournalEntry, Quarantine, State, Step, WaitingRecipient
@@ -51,6 +52,7 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
     """Judge every recipient of the claim. `failures` is how often in a row the destination was down before."""
     time = moment(at.now)
     message = claim.message
+    outcomes = report.outcomes
     events: list[Event] = []
     steps: list[Step] = []
     failed: list[tuple[WaitingRecipient, Outcome]] = []
@@ -58,9 +60,9 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
     expired: list[int] = []
     null_sender = isinstance(message.sender.reverse_path, NullPath)
     for position, recipient in enumerate(claim.recipients):
-        outcome = _attempt_events(events, claim, report, position, time)
-        text = str(recipient.address)
-        reply = str(outcome.reply)
+        outcome = outcomes[position]
+        attempt = _attempt_events(events, claim, report, position, time)
+        text, reply = attempt.recipient, attempt.reply
         if outcome.result is Result.DELIVERED:
             events.append(Deliver(time=time, id=message.id, recipient=text, reply=reply))
             if message.quarantine is not None:
@@ -103,7 +105,7 @@ def settle(claim: Claim, report: Report, at: Moment, retry: RetrySettings, failu
                 delay_noticed=recipient.delay_noticed,
             )
         )
-    journal = JournalEntry(b"\n".join([encode(event) for event in events]), at.now, message.id)
+    journal = JournalEntry(encode_all(events), at.now, message.id)
     down = _destination_state(claim, report, at, retry, failures)
     return Settlement(tuple(steps), journal, tuple(events), tuple(failed), tuple(delivered), down, frozenset(expired))
 
@@ -122,28 +124,28 @@ def _junk(
     return (Junk(time=moment(now), id=claim.message.id, recipient=text, rule=why.rule, reason=reason),)
 
 
-def _attempt_events(events: list[Event], claim: Claim, report: Report, position: int, time: object) -> Outcome:
+def _attempt_events(events: list[Event], claim: Claim, report: Report, position: int, time: datetime) -> Attempt:
+    """One event for each try; the last one is returned too, for its words."""
     recipient = claim.recipients[position]
-    outcome = report.tries[-1].outcomes[position]
+    text = str(recipient.address)
     for one in report.tries:
         outcome = one.outcomes[position]
-        events.append(
-            Attempt(
-                time=time,  # type: ignore[arg-type]
-                id=claim.message.id,
-                recipient=str(recipient.address),
-                route=report.route,
-                destination=recipient.destination,
-                host=one.host,
-                address=one.address,
-                tls=one.tls,
-                stage=outcome.stage,
-                reply=str(outcome.reply),
-                outcome=outcome.result.value,
-                seconds=round(one.seconds, 6),
-            )
+        attempt = Attempt(
+            time=time,
+            id=claim.message.id,
+            recipient=text,
+            route=report.route,
+            destination=recipient.destination,
+            host=one.host,
+            address=one.address,
+            tls=one.tls,
+            stage=outcome.stage,
+            reply=str(outcome.reply),
+            outcome=outcome.result.value,
+            seconds=round(one.seconds, 6),
         )
-    return outcome
+        events.append(attempt)
+    return attempt
 
 
 def _end_event(end: GiveUp, outcome: Outcome, message_id: str, recipient: str, now: float) -> Event:
@@ -199,5 +201,5 @@ def held_back(claim: Claim, now: float) -> Settlement:
                 delay_noticed=one.delay_noticed,
             )
         )
-    journal = JournalEntry(b"\n".join([encode(event) for event in events]), now, claim.message.id)
+    journal = JournalEntry(encode_all(events), now, claim.message.id)
     return Settlement(tuple(steps), journal, tuple(events))

@@ -8,6 +8,7 @@ Secrets are in neither. Control characters cannot break a line: JSON escapes the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -254,6 +255,11 @@ _encoder = msgspec.json.Encoder()
 def encode(event: Event) -> bytes:
     """The event as one JSON line, without its line end."""
     return _encoder.encode(event)
+
+
+def encode_all(events: Sequence[Event]) -> bytes:
+    """Events as JSON lines with LF between them, none behind the last."""
+    return _encoder.encode_lines(events)[:-1]
 
 
 def moment(now: float) -> datetime:
