@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -84,11 +83,17 @@ class NetworkCourier:
     async def deliver(self, claim: Claim) -> Report:
         """Try the open connection, then the hosts in order."""
         tries: list[Try] = []
-        if self.warm:
-            with suppress(SessionStale):  # it had died unnoticed: nothing happened, so nothing is counted
-                tries.append(await self._send(claim, self._time()))
-            if tries and not _may_go_elsewhere(tries[0]):
-                return Report(tuple(tries), self._road.route)
+        session = self._session
+        if session is not None and session.reusable:
+            begun = self._time()
+            try:
+                outcomes = await session.send(self._outbound(claim), claim.recipients)
+            except SessionStale:
+                self._session = None  # it had died unnoticed: nothing happened, so nothing is counted
+            else:
+                tries.append(self._tried(session, outcomes, begun))
+                if not _may_go_elsewhere(tries[0]):
+                    return Report(tuple(tries), self._road.route)
         await self.finish()
         targets = await self._targets()
         if isinstance(targets, Outcome):
@@ -121,19 +126,20 @@ class NetworkCourier:
         begun = self._time()
         try:
             try:
-                await self._open(target, begun)
+                session = await self._open(target, begun)
             except SessionRefused as refused:
                 if not refused.clear_may_do:
                     raise
                 # RFC 7435: encryption that does not work must not stop mail that would have gone in clear.
-                await self._open(msgspec.structs.replace(target, tls=TlsLevel.OFF), begun)
-            return await self._send(claim, begun)
+                session = await self._open(msgspec.structs.replace(target, tls=TlsLevel.OFF), begun)
+            return self._tried(session, await session.send(self._outbound(claim), claim.recipients), begun)
         except SessionRefused as refused:
             return self._failed(claim, target, refused.outcome, begun)
         except SessionStale:
+            self._session = None
             return self._failed(claim, target, _local(Result.DEFERRED, Scope.HOST, NO_CONNECTION, "mail"), begun)
 
-    async def _open(self, target: Hop, begun: float) -> None:
+    async def _open(self, target: Hop, begun: float) -> SmtpSession:
         """Connect and open a session. Raises SessionRefused, also for what happens before there is one."""
         self._endpoint = Endpoint("", 0)
         endpoints = await self._endpoints(target)
@@ -152,6 +158,7 @@ class NetworkCourier:
         tools.families.worked(target.host, channel.peer.address)
         kind = LmtpSession if road.lmtp else SmtpSession
         self._session = await kind.open(channel, tools.session_settings(road, target.tls, target.host))
+        return self._session
 
     async def _endpoints(self, target: Hop) -> list[Endpoint]:
         if target.port == 0:
@@ -164,23 +171,17 @@ class NetworkCourier:
             raise SessionRefused(_local(Result.DEFERRED, Scope.HOST, NO_ADDRESS, "dns"))
         return self._tools.families.order(target.host, addresses, target.port)
 
-    async def _send(self, claim: Claim, begun: float) -> Try:
-        """Send over the open session. Raises SessionStale."""
-        session = self._session
-        if session is None:
-            raise RuntimeError("no session is open")
+    def _outbound(self, claim: Claim) -> Outbound:
+        """The message as it goes out, in the name that it goes out in."""
         message = claim.message
         message_id = message.id
         reverse_path = self._tools.sender(claim)
         if reverse_path is not message.sender.reverse_path:
             sender = msgspec.structs.replace(message.sender, reverse_path=reverse_path)
             message = msgspec.structs.replace(message, sender=sender)
-        outbound = Outbound(message, claim.content, lambda: self._tools.spool.content(message_id))
-        try:
-            outcomes = await session.send(outbound, claim.recipients)
-        except SessionStale:
-            self._session = None
-            raise
+        return Outbound(message, claim.content, lambda: self._tools.spool.content(message_id))
+
+    def _tried(self, session: SmtpSession, outcomes: list[Outcome], begun: float) -> Try:
         tls = session.tls
         seconds = self._time() - begun
         dsn = session.capabilities.dsn
@@ -199,11 +200,13 @@ def _connect_outcome(failure: ConnectFailed) -> Outcome:
 
 def _may_go_elsewhere(done: Try) -> bool:
     """True when nobody has taken or judged the message, so that another connection or host may."""
-    return all(
-        outcome.scope is Scope.HOST
-        or (outcome.scope is Scope.SESSION and outcome.result is Result.DEFERRED and not outcome.in_doubt)
+    judged = [
+        outcome
         for outcome in done.outcomes
-    )
+        if outcome.scope is not Scope.HOST
+        and (outcome.scope is not Scope.SESSION or outcome.result is not Result.DEFERRED or outcome.in_doubt)
+    ]
+    return not judged
 
 
 def _concluded(tries: list[Try]) -> list[Try]:

@@ -200,8 +200,10 @@ class Channel:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def _wait(self, deadline: float) -> None:
-        if self._waiter is not None:
+    def _wait(self, deadline: float) -> asyncio.Future[None]:
+        """What to await: done when something happens, ChannelTimeout at `deadline`."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
             raise RuntimeError("two tasks wait on one channel")
         loop = self._loop
         self._deadline = deadline
@@ -212,11 +214,8 @@ class Channel:
             self._timer.cancel()
             self._timer = loop.call_at(deadline, self._time_passed)
             self._timer_at = deadline
-        self._waiter = loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        self._waiter = waiter = loop.create_future()
+        return waiter
 
     def _time_passed(self) -> None:
         self._timer = None
@@ -227,6 +226,7 @@ class Channel:
             self._timer = self._loop.call_at(self._deadline, self._time_passed)
             self._timer_at = self._deadline
         else:
+            self._waiter = None  # the exception holds the frames that it passed, and they hold the channel
             waiter.set_exception(ChannelTimeout())
 
     def _handshake_failure(self) -> TlsFailed:

@@ -170,8 +170,34 @@ class SmtpSession:
         Raises SessionStale (see there). Cancelled, it cuts the connection off.
         """
         limit = self.capabilities.rcpt_max
-        if not limit or len(recipients) <= limit:
-            return await self._send(outbound, recipients)
+        if limit and len(recipients) > limit:
+            return await self._send_in_parts(outbound, recipients, limit)
+        content = outbound.content
+        eight_bit = outbound.is_8bit
+        wire = b""
+        if content is not None:
+            if eight_bit is None:
+                eight_bit = not content.isascii()
+            try:
+                wire = wrap(content)
+            except BareLineEnd:
+                return [ours(BARE_LINE_END, Scope.MESSAGE, "content")] * len(recipients)
+        message = outbound.message
+        commands = plan(message.sender, recipients, ContentFacts(message.size, eight_bit), self.capabilities)
+        if isinstance(commands, Outcome):
+            return [commands] * len(recipients)
+        transaction = await self._run(commands, outbound, wire)
+        if transaction.closed:
+            self.abort()
+            if self.transactions and not transaction.heard:
+                raise SessionStale
+        self.transactions += 1
+        self._reset = transaction.reset_needed
+        return transaction.outcomes
+
+    async def _send_in_parts(
+        self, outbound: Outbound, recipients: Sequence[WaitingRecipient], limit: int
+    ) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for start in range(0, len(recipients), limit):
             part = recipients[start : start + limit]
@@ -179,7 +205,7 @@ class SmtpSession:
                 outcomes += [ours(LOST if self._dead else ENOUGH_MAIL, Scope.SESSION, "mail")] * len(part)
                 continue
             try:
-                outcomes += await self._send(outbound, part)
+                outcomes += await self.send(outbound, part)
             except SessionStale:
                 if not start:
                     raise
@@ -276,30 +302,6 @@ class SmtpSession:
 
     # One transaction.
 
-    async def _send(self, outbound: Outbound, recipients: Sequence[WaitingRecipient]) -> list[Outcome]:
-        content = outbound.content
-        eight_bit = outbound.is_8bit
-        wire = b""
-        if content is not None:
-            if eight_bit is None:
-                eight_bit = not content.isascii()
-            try:
-                wire = wrap(content)
-            except BareLineEnd:
-                return [ours(BARE_LINE_END, Scope.MESSAGE, "content")] * len(recipients)
-        message = outbound.message
-        commands = plan(message.sender, recipients, ContentFacts(message.size, eight_bit), self.capabilities)
-        if isinstance(commands, Outcome):
-            return [commands] * len(recipients)
-        transaction = await self._run(commands, outbound, wire)
-        if transaction.closed:
-            self.abort()
-            if self.transactions and not transaction.heard:
-                raise SessionStale
-        self.transactions += 1
-        self._reset = transaction.reset_needed
-        return transaction.outcomes
-
     async def _run(self, commands: Commands, outbound: Outbound, wire: bytes) -> Transaction:
         channel = self._channel
         reader = self._reader
@@ -318,7 +320,7 @@ class SmtpSession:
                     continue
                 reply = reader.next()
                 if reply is None:
-                    reply = await self._reply(self._seconds[transaction.stage])
+                    reply = await self._next_reply(self._seconds[transaction.stage])
                 data = transaction.receive(reply)
                 if data:
                     channel.write(data)
@@ -374,17 +376,18 @@ class SmtpSession:
         return self._reader.pending or self._channel.unread()
 
     async def _reply(self, seconds: float) -> Reply:
+        return self._reader.next() or await self._next_reply(seconds)
+
+    async def _next_reply(self, seconds: float) -> Reply:
+        """The next reply, of which more has yet to come."""
         reader = self._reader
-        reply = reader.next()
-        if reply is not None:
-            return reply
         channel = self._channel
         deadline = self._time() + seconds
-        while True:
+        reply = None
+        while reply is None:
             data = await channel.read(deadline)
             if not data:
                 raise ChannelClosed(None)
             reader.feed(data)
             reply = reader.next()
-            if reply is not None:
-                return reply
+        return reply
