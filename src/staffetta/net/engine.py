@@ -82,6 +82,9 @@ class TlsEngine:
 
     def read(self) -> bytes | None:
         """The next piece of plaintext; None: more must arrive first; b"": close_notify."""
+        if not (self._incoming.pending or self._object.pending() or self._refill()):
+            # OpenSSL would say the same, with an exception, after each piece of every session.
+            return b"" if self.finished else None
         while True:
             try:
                 data = self._object.read(PIECE_OCTETS)

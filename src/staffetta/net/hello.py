@@ -6,6 +6,7 @@ protocol but cannot refuse a client that offers only others, so this looks at th
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 HELLO_OCTETS: Final = 16384
@@ -14,38 +15,20 @@ HELLO_OCTETS: Final = 16384
 OURS: Final = frozenset({b"smtp", b"imap", b"pop3"})
 """Names that a mail client might offer. Mail clients of today offer no list at all."""
 
-_HANDSHAKE_RECORD: Final = 22
+_HANDSHAKE_RECORD: Final = b"\x16"
 _CLIENT_HELLO: Final = 1
 _ALPN_EXTENSION: Final = 16
+
+_BEFORE_SESSION: Final = 1 + 3 + 2 + 32
+"""Type, length, version and random of a ClientHello."""
+
+_RECORD = struct.Struct(">BHH")
+_EXTENSION = struct.Struct(">HH")
+_LENGTH = struct.Struct(">H")
 
 
 class _Short(Exception):
     """The octets end too early."""
-
-
-class _Reader:
-    __slots__ = ("_at", "_octets")
-
-    def __init__(self, octets: bytes) -> None:
-        self._octets = octets
-        self._at = 0
-
-    def take(self, count: int) -> bytes:
-        end = self._at + count
-        if end > len(self._octets):
-            raise _Short
-        taken = self._octets[self._at : end]
-        self._at = end
-        return taken
-
-    def number(self, octets: int) -> int:
-        return int.from_bytes(self.take(octets), "big")
-
-    def vector(self, length_octets: int) -> bytes:
-        return self.take(self.number(length_octets))
-
-    def __bool__(self) -> bool:
-        return self._at < len(self._octets)
 
 
 def offered_protocols(octets: bytes) -> tuple[bytes, ...] | None:
@@ -54,41 +37,64 @@ def offered_protocols(octets: bytes) -> tuple[bytes, ...] | None:
     None while it is not whole. Empty when there is no list, or no ClientHello: then OpenSSL has its say.
     """
     try:
-        message = _handshake_message(_Reader(octets))
-    except _Short:
+        message = _handshake_message(octets)
+    except (_Short, struct.error):
         return None
     try:
-        return _alpn_of(_Reader(message))
-    except _Short:
+        return _alpn_of(message)
+    except (_Short, struct.error, IndexError):
         return ()
 
 
-def _handshake_message(records: _Reader) -> bytes:
+def _handshake_message(octets: bytes) -> bytes:
     """The first handshake message, put together from as many records as it takes."""
     message = b""
+    at = 0
     while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4], "big"):
-        if records.number(1) != _HANDSHAKE_RECORD:
+        if octets[at : at + 1] not in {b"", _HANDSHAKE_RECORD}:
             return b""
-        records.take(2)
-        message += records.vector(2)
+        _, _, length = _RECORD.unpack_from(octets, at)
+        at += _RECORD.size + length
+        if at > len(octets):
+            raise _Short
+        message += octets[at - length : at]
     return message
 
 
-def _alpn_of(hello: _Reader) -> tuple[bytes, ...]:
-    if hello.number(1) != _CLIENT_HELLO:
+def _alpn_of(hello: bytes) -> tuple[bytes, ...]:
+    if hello[0] != _CLIENT_HELLO:
         return ()
-    hello.take(3 + 2 + 32)  # length, version, random
-    hello.vector(1)  # session
-    hello.vector(2)  # cipher suites
-    hello.vector(1)  # compression
-    extensions = _Reader(hello.vector(2))
-    while extensions:
-        kind = extensions.number(2)
-        body = _Reader(extensions.vector(2))
+    at = _BEFORE_SESSION
+    at += 1 + hello[at]  # session
+    (length,) = _LENGTH.unpack_from(hello, at)
+    at += 2 + length  # cipher suites
+    at += 1 + hello[at]  # compression
+    (length,) = _LENGTH.unpack_from(hello, at)
+    at += 2
+    end = at + length
+    if end > len(hello):
+        raise _Short
+    while at < end:
+        kind, length = _EXTENSION.unpack_from(hello, at)
+        at += _EXTENSION.size + length
+        if at > end:
+            raise _Short
         if kind == _ALPN_EXTENSION:
-            names = _Reader(body.vector(2))
-            found: list[bytes] = []
-            while names:
-                found.append(names.vector(1))
-            return tuple(found)
+            return _names(hello[at - length : at])
     return ()
+
+
+def _names(extension: bytes) -> tuple[bytes, ...]:
+    (length,) = _LENGTH.unpack_from(extension)
+    end = 2 + length
+    if end > len(extension):
+        raise _Short
+    found: list[bytes] = []
+    at = 2
+    while at < end:
+        begin = at + 1
+        at = begin + extension[at]
+        if at > end:
+            raise _Short
+        found.append(extension[begin:at])
+    return tuple(found)
