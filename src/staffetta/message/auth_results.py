@@ -68,7 +68,7 @@ def without_ours(header: Header, authserv_id: str) -> bytes:
 
     Fields whose author cannot be told go too (RFC 8601 section 5 allows it): they could be taken for ours.
     """
-    if not header.has(NAME) and not header.disguised(NAME):
+    if not header.shows(NAME):
         return header.block
     ours = comparable_id(authserv_id)
     return header.without(lambda field: field.name == NAME and claimed_id(field) in {ours, ""})

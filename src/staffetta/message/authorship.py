@@ -101,9 +101,9 @@ def _claim(header: Header, names: tuple[bytes, ...], *, several: bool) -> _Claim
     fields: list[Field] = []
     hidden: list[Field] = []
     for name in names:
-        if header.has(name):
+        if header.shows(name):
             fields += header.all(name)
-        hidden += header.disguised(name)
+            hidden += header.disguised(name)
     if not fields and not hidden:
         return _NOTHING
     claim = _read(fields + [field for field in hidden if not field.is_found], several=several)

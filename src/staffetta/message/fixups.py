@@ -40,7 +40,7 @@ def submission_header(header: Header, fixups: SubmissionFixups) -> bytes:
     out too: they would show who must stay hidden.
     """
     block = header.block
-    names = [name for name in DROPPED if header.has(name) or header.disguised(name)]
+    names = [name for name in DROPPED if header.shows(name)]
     if fixups.from_fixed is not None:
         names.append(_FROM)
     if names:

@@ -26,9 +26,11 @@ HEADER_FIELDS: Final = 2000
 """Most fields in a header. Real mail stays under 300."""
 
 _CONTROLS: Final = bytes(set(range(33)) | {127})
+_BLANKS: Final = (b" ", b"\t")
 _NAME = re.compile(rb"[!-9;-~]+")
 _WELL_FORMED = re.compile(
-    rb"(?:[!-9;-~]++:[^\x00-\x08\x0a-\x1f\x7f]*+(?:\r\n[ \t][^\x00-\x08\x0a-\x1f\x7f]*+)*+(?:\r\n|\Z))*+"
+    rb"(?:[!-9;-~]++:[^\x00-\x08\x0a-\x1f\x7f]*+"
+    rb"(?:\r\n[ \t]++(?!\r\n)[^\x00-\x08\x0a-\x1f\x7f]*+)*+(?:\r\n|\Z))*+"
 )
 _BLANK_FOLD = re.compile(rb"\r\n[ \t]++\r\n")
 _BARE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
@@ -94,12 +96,13 @@ def field_from(raw: bytes) -> Field:
 class Header:
     """The header of one message. Nothing is computed before it is asked for, and everything at most once."""
 
-    __slots__ = ("_fields", "_lower", "_problems", "block")
+    __slots__ = ("_fields", "_lower", "_problems", "_squeezed", "block")
 
     def __init__(self, block: bytes) -> None:
         self.block = block
         """Every octet of the header, without the empty line that ends it."""
         self._lower = b""
+        self._squeezed = b""
         self._fields: tuple[Field, ...] | None = None
         self._problems: tuple[HeaderProblem, ...] | None = None
 
@@ -118,19 +121,31 @@ class Header:
         found: list[Field] = []
         at = self._find(name, 0)
         while at >= 0:
-            end = self._end(at)
-            found.append(field_from(self.block[at:end]))
-            at = self._find(name, end)
+            field = self._field(name, at)
+            found.append(field)
+            at = self._find(name, at + len(field.raw))
         return found
 
     def first(self, name: bytes) -> Field | None:
         """The first field called `name` (given in lower case)."""
         at = self._find(name, 0)
-        return field_from(self.block[at : self._end(at)]) if at >= 0 else None
+        return self._field(name, at) if at >= 0 else None
+
+    def value(self, name: bytes) -> bytes | None:
+        """What `Field.value` of the first field called `name` (given in lower case) is; None when there is none."""
+        at = self._find(name, 0)
+        if at < 0:
+            return None
+        block = self.block
+        return unfold(block[block.find(b":", at) + 1 : self._end(at)]).strip(b" \t")
 
     def has(self, name: bytes) -> bool:
         """Whether there is a field called `name` (given in lower case)."""
         return self._find(name, 0) >= 0
+
+    def shows(self, name: bytes) -> bool:
+        """Whether there is a field that anybody could take for `name` (given in lower case): plain or disguised."""
+        return self._mentions(name) and (self.has(name) or bool(self.disguised(name)))
 
     def count(self, name: bytes) -> int:
         """How many fields are called `name` (given in lower case)."""
@@ -142,14 +157,14 @@ class Header:
     def disguised(self, name: bytes) -> list[Field]:
         """Fields that a generous reader could take for `name`, though they are not written plainly: white space or
         control characters in or around the name, or the colon on a continuation line."""
-        if self.well_formed:
+        if not self._mentions(name) or self.well_formed:
             return []
         return [field for field in self.fields if field.name == name and not field.is_plain]
 
     @property
     def well_formed(self) -> bool:
         """True when there is no problem that `problems` would name; much cheaper than asking for them."""
-        if self._problems is None and _WELL_FORMED.fullmatch(self.block) and not _BLANK_FOLD.search(self.block):
+        if self._problems is None and _WELL_FORMED.fullmatch(self.block):
             self._problems = ()
         return not self.problems
 
@@ -172,6 +187,13 @@ class Header:
             self._lower = b"\r\n" + self.block.lower()
         return self._lower
 
+    def _mentions(self, name: bytes) -> bool:
+        """False when there can be no field called `name`, however disguised: what disguises a name is taken out of the
+        whole block, and then it stands nowhere before a colon."""
+        if not self._squeezed:
+            self._squeezed = self._lowered().translate(None, _CONTROLS)
+        return name + b":" in self._squeezed
+
     def _find(self, name: bytes, start: int) -> int:
         """Where in `block` the next field called `name` starts, at or after `start`; -1 when there is none."""
         lower = self._lower or self._lowered()
@@ -185,10 +207,19 @@ class Header:
             at = lower.find(key, after)
         return -1
 
+    def _field(self, name: bytes, start: int) -> Field:
+        """The field that `_find` found."""
+        raw = self.block[start : self._end(start)]
+        return Field(name, raw, raw.find(b":") + 1)
+
     def _end(self, start: int) -> int:
         """Where in `block` the field that starts at `start` ends, its CRLF included."""
-        match = _FIELD_END.search(self.block, start)
-        return match.end() if match else len(self.block)
+        block = self.block
+        end = block.find(b"\r\n", start) + 2
+        if end >= 2 and block[end : end + 1] not in _BLANKS:
+            return end
+        match = _FIELD_END.search(block, start)
+        return match.end() if match else len(block)
 
 
 def _raw_fields(block: bytes) -> Iterator[bytes]:

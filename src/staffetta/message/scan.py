@@ -96,10 +96,9 @@ class Scan:
     @property
     def message_id(self) -> str:
         """The Message-ID without brackets, fit for a log: printable ASCII, cut to size; "" when there is none."""
-        field = self.header.first(b"message-id")
-        if field is None:
+        value = self.header.value(b"message-id")
+        if value is None:
             return ""
-        value = field.value
         if value[:1] == b"<" and value[-1:] == b">":
             value = value[1:-1]
         text = value[:MESSAGE_ID_CHARACTERS].decode("ascii", "replace")

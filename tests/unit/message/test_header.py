@@ -75,6 +75,7 @@ def test_lookup_agrees_with_the_index(block: bytes, name: bytes, values: list[by
     assert header.has(name) == bool(values)
     first = header.first(name)
     assert (first.value if first else None) == (values[0] if values else None)
+    assert header.value(name) == (values[0] if values else None)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,14 @@ def test_lookup_agrees_with_the_index(block: bytes, name: bytes, values: list[by
 )
 def test_disguises(block: bytes, found: int) -> None:
     assert len(Header(block).disguised(b"from")) == found
+    assert Header(block).shows(b"from")
+
+
+@pytest.mark.parametrize(
+    "block", [b"", b"Subject: from: a\r\n", b"X-From: a\r\n", b"X: y\r\n from: b\r\n", b"from\r\n"]
+)
+def test_what_is_no_field_of_the_name_shows_none(block: bytes) -> None:
+    assert not Header(block).shows(b"from")
 
 
 def test_without_returns_the_same_object_when_nothing_goes() -> None:
