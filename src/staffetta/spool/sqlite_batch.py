@@ -153,7 +153,7 @@ class Batch:
                 entry.id or None,
                 entry.session or None,
                 message_id or None,
-                message_key(message_id) if message_id else None,
+                message_key(message_id, self.next_seq) if message_id else None,
                 entry.lines,
             )
         )

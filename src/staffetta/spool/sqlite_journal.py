@@ -8,14 +8,27 @@ from typing import Final, cast
 import apsw
 
 from staffetta.spool.contract import JournalEntry
-from staffetta.spool.sqlite_schema import message_key
+from staffetta.spool.sqlite_schema import HASH_BITS, STRETCH_BITS, message_hash
 
 ANSWER_ROWS: Final = 10_000
 """Most rows of one answer; a session of a day may have written more."""
 
-_COLUMNS: Final = (
-    "SELECT seq, lines, time, coalesce(id, ''), coalesce(session, ''), coalesce(message_id, '') FROM journal"
+_COLUMNS: Final = "SELECT seq, lines, time, coalesce(id, ''), coalesce(session, ''), coalesce(message_id, '') FROM"
+
+# One look into each stretch from the first that is left (see sqlite_schema.message_key), and one for a whole hash.
+# CROSS JOIN: the stretches are the outer loop, whatever the planner thinks.
+_OF_HEADER: Final = f"""
+WITH RECURSIVE stretches(number, last) AS (
+    SELECT (SELECT message_key >> {HASH_BITS} FROM journal INDEXED BY journal_message WHERE message_key >= 0
+            ORDER BY message_key LIMIT 1), (SELECT next_seq >> {STRETCH_BITS} FROM store)
+    UNION ALL SELECT number + 1, last FROM stretches WHERE number < last
+), keys(key) AS (
+    SELECT (number << {HASH_BITS}) | (?1 & {(1 << HASH_BITS) - 1}) FROM stretches WHERE number <= last
+    UNION ALL SELECT ?1
 )
+{_COLUMNS} keys CROSS JOIN journal INDEXED BY journal_message ON message_key = key
+WHERE message_id = ?2 ORDER BY seq LIMIT ?3
+"""  # noqa: S608 - put together from constants
 
 Row = tuple[int, JournalEntry]
 """Number and entry."""
@@ -23,25 +36,25 @@ Row = tuple[int, JournalEntry]
 
 def rows_of_message(connection: apsw.Connection, message_id: str) -> list[Row]:
     """What was written about the message with this id of ours."""
-    sql = f"{_COLUMNS} WHERE id = ? ORDER BY seq LIMIT ?"
+    sql = f"{_COLUMNS} journal WHERE id = ? ORDER BY seq LIMIT ?"
     return _rows(connection.execute(sql, (message_id, ANSWER_ROWS)))
 
 
 def rows_of_session(connection: apsw.Connection, session: str) -> list[Row]:
     """What was written about a connection, its messages included."""
-    sql = f"{_COLUMNS} WHERE session = ? ORDER BY seq LIMIT ?"
+    sql = f"{_COLUMNS} journal WHERE session = ? ORDER BY seq LIMIT ?"
     return _rows(connection.execute(sql, (session, ANSWER_ROWS)))
 
 
 def rows_of_header(connection: apsw.Connection, header_message_id: str) -> list[Row]:
     """What was written with this Message-ID (no brackets): one row per time it came by."""
-    sql = f"{_COLUMNS} WHERE message_key = ? AND message_id = ? ORDER BY seq LIMIT ?"
-    return _rows(connection.execute(sql, (message_key(header_message_id), header_message_id, ANSWER_ROWS)))
+    values = (message_hash(header_message_id), header_message_id, ANSWER_ROWS)
+    return _rows(connection.execute(_OF_HEADER, values))
 
 
 def rows_before(connection: apsw.Connection, seq: int | None, rows: int) -> list[Row]:
     """Rows written before the one with this number (None: all), the newest first."""
-    sql = f"{_COLUMNS} WHERE seq < ? ORDER BY seq DESC LIMIT ?"
+    sql = f"{_COLUMNS} journal WHERE seq < ? ORDER BY seq DESC LIMIT ?"
     return _rows(connection.execute(sql, ((1 << 62) if seq is None else seq, rows)))
 
 
