@@ -60,30 +60,29 @@ def plan(
     """
     if 0 < offers.size < content.size:
         return ours(TOO_BIG, Scope.MESSAGE, "mail")
-    parts = [f"MAIL FROM:<{sender.reverse_path}>"]
+    mail = f"MAIL FROM:<{sender.reverse_path}>"
     if offers.has_size:
-        parts.append(f" SIZE={content.size}")
+        mail += f" SIZE={content.size}"
     eight_bit = content.eight_bit
     if eight_bit or sender.body is Body.EIGHT_BIT_MIME:
         if offers.eight_bit_mime:
-            parts.append(" BODY=8BITMIME")
+            mail += " BODY=8BITMIME"
         elif eight_bit and sender.body is Body.EIGHT_BIT_MIME:
             return ours(NEEDS_EIGHT_BIT, Scope.MESSAGE, "mail")
     utf8 = _needs_utf8(sender, recipients, eight_bit)
     if utf8:
         if not offers.smtputf8:
             return ours(NEEDS_UTF8, Scope.MESSAGE, "mail")
-        parts.append(" SMTPUTF8")
+        mail += " SMTPUTF8"
     if offers.dsn:
         if sender.ret is not None:
-            parts.append(f" RET={sender.ret.value}")
+            mail += f" RET={sender.ret.value}"
         if sender.envid is not None and _is_printable(sender.envid):
-            parts.append(f" ENVID={xtext(sender.envid)}")
+            mail += f" ENVID={xtext(sender.envid)}"
         rcpts = [f"RCPT TO:<{one.address}>{_dsn(one)}\r\n" for one in recipients]
     else:
         rcpts = [f"RCPT TO:<{one.address}>\r\n" for one in recipients]
-    parts.append("\r\n")
-    return Commands("".join(parts), rcpts, "utf-8" if utf8 else "ascii")
+    return Commands(f"{mail}\r\n", rcpts, "utf-8" if utf8 else "ascii")
 
 
 def xtext(text: str) -> str:
@@ -96,7 +95,8 @@ def xtext(text: str) -> str:
 def _needs_utf8(sender: Sender, recipients: Sequence[Addressee], eight_bit: bool | None) -> bool:
     if sender.smtputf8 and eight_bit is not False:
         return True
-    return not sender.reverse_path.is_ascii or not all(one.address.is_ascii for one in recipients)
+    beyond_ascii = [one for one in recipients if not one.address.is_ascii]
+    return bool(beyond_ascii) or not sender.reverse_path.is_ascii
 
 
 def _dsn(recipient: Addressee) -> str:
