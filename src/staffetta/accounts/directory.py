@@ -153,11 +153,14 @@ class Directory:
         """What a login may send as: its own name, the aliases that lead to it, and what it was granted."""
         own = login.folded()
         granted = tuple(may_send)
-        addresses = {grant.folded() for grant in granted if isinstance(grant, Mailbox)}
-        domains = frozenset(grant for grant in granted if isinstance(grant, Domain))
+        addresses = _ancestors(own, self._parents)
         local = self._domains.get(own.domain)
         separator = local.separator if local is not None else ""
-        return Rights(own, _ancestors(own, self._parents) | addresses, domains, separator)
+        if not granted:
+            return Rights(own, addresses, frozenset(), separator)
+        addresses |= {grant.folded() for grant in granted if isinstance(grant, Mailbox)}
+        domains = frozenset([grant for grant in granted if isinstance(grant, Domain)])
+        return Rights(own, addresses, domains, separator)
 
     def _expand(self, path: Mailbox, local: str, domain: LocalDomain, walk: _Walk, depth: int) -> str:
         """Add what `path` stands for to the walk; the rule that found it, "" when nobody has it."""

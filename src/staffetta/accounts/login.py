@@ -67,6 +67,18 @@ class LoginVerdict(msgspec.Struct, frozen=True):
         return self.result is LoginResult.ACCEPTED
 
 
+class Unhashed(msgspec.Struct, frozen=True):
+    """A password, prepared, that must be hashed before there is a verdict; `found` None: against the decoy."""
+
+    name: str
+    text: str
+    digest: bytes
+    found: Credentials | None
+
+    def __repr__(self) -> str:
+        return "Unhashed(...)"
+
+
 def login_name(username: str) -> Mailbox | None:
     """The folded mailbox that a login name is; None when it is no full address, so nobody's."""
     if len(username) > USERNAME_CHARACTERS:
@@ -99,7 +111,14 @@ class Logins:
 
     async def verify(self, username: str, password: str) -> LoginVerdict:
         """Does `password` open the account of `username`?"""
-        mailbox = login_name(username)
+        looked = self.look(login_name(username), password)
+        return looked if isinstance(looked, LoginVerdict) else await self.hash(looked)
+
+    def look(self, mailbox: Mailbox | None, password: str) -> LoginVerdict | Unhashed:
+        """The verdict where the password was right within a minute or the store cannot be read; else what to hash.
+
+        `mailbox` is what `login_name` made of the user name.
+        """
         name = str(mailbox) if mailbox is not None else ""
         try:
             found = self._store.credentials(mailbox) if mailbox is not None else None
@@ -114,20 +133,25 @@ class Logins:
         digest = hashlib.blake2b(secret, key=self._key, digest_size=32).digest()
         if found is not None and self._is_remembered(name, found, digest):
             return LoginVerdict(LoginResult.ACCEPTED, name, "", found.account)
+        return Unhashed(name, text, digest, found)
+
+    async def hash(self, unhashed: Unhashed) -> LoginVerdict:
+        """The verdict on what `look` could not decide: one hash, whether there is such an account or not."""
+        name, found = unhashed.name, unhashed.found
         if self._waiting >= self._most_waiting:
             return LoginVerdict(LoginResult.PUT_OFF, name, "too many logins wait for their password check")
         hashed = found.kept.hash if found is not None else self._decoy
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            right = await loop.run_in_executor(self._pool, self._store.hasher.matches, hashed, text)
+            right = await loop.run_in_executor(self._pool, self._store.hasher.matches, hashed, unhashed.text)
         finally:
             self._waiting -= 1
         if found is None:
             return LoginVerdict(LoginResult.REFUSED, name, "no such account")
         if not right:
             return LoginVerdict(LoginResult.REFUSED, name, "wrong password")
-        self._remember(name, hashed, digest)
+        self._remember(name, hashed, unhashed.digest)
         return LoginVerdict(LoginResult.ACCEPTED, name, "", found.account)
 
     def scram_keys(self, username: str) -> ScramKeys:

@@ -26,6 +26,9 @@ STORE_NAME: Final = "accounts.sqlite"
 GRANTS: Final = 1000
 """How many grants one account may have."""
 
+NO_GRANTS: Final = "[]"
+"""How the grants of an account without any are written."""
+
 MIGRATIONS: Final = (
     """
     CREATE TABLE account (
@@ -120,20 +123,25 @@ class AccountStore:
 
     def get(self, mailbox: Mailbox) -> Account | None:
         """The account of that address. Raises AccountsUnavailable."""
-        rows = self._rows("SELECT spelling, may_send, created_at FROM account WHERE address = ?", (_key(mailbox),))
-        return _account(*rows[0]) if rows else None
+        own = mailbox.folded()
+        rows = self._rows("SELECT spelling, may_send, created_at FROM account WHERE address = ?", (str(own),))
+        if not rows:
+            return None
+        spelling, may_send, created_at = rows[0]
+        return _account(spelling, may_send, created_at, own)
 
     def credentials(self, mailbox: Mailbox) -> Credentials | None:
         """The account and what is kept of its password. Raises AccountsUnavailable."""
+        own = mailbox.folded()
         rows = self._rows(
             "SELECT spelling, may_send, created_at, hash, scram_salt, scram_iterations, scram_stored_key,"
             " scram_server_key FROM account WHERE address = ?",
-            (_key(mailbox),),
+            (str(own),),
         )
         if not rows:
             return None
         spelling, may_send, created_at, hashed, *scram = rows[0]
-        return Credentials(_account(spelling, may_send, created_at), Kept(hashed, ScramKeys(*scram)))
+        return Credentials(_account(spelling, may_send, created_at, own), Kept(hashed, ScramKeys(*scram)))
 
     def add(self, address: Mailbox, password: str, may_send: Iterable[Grant] = ()) -> Account:
         """A new account. Raises AccountExists, PasswordRefused, GrantError, AccountsUnavailable."""
@@ -234,6 +242,8 @@ def _encode_grants(grants: tuple[Grant, ...]) -> str:
     return msgspec.json.encode([write_grant(grant) for grant in grants]).decode()
 
 
-def _account(spelling: str, may_send: str, created_at: float) -> Account:
-    grants = msgspec.json.decode(may_send, type=tuple[str, ...])
-    return Account(parse_mailbox(spelling, smtputf8=True), tuple(parse_grant(grant) for grant in grants), created_at)
+def _account(spelling: str, may_send: str, created_at: float, own: Mailbox | None = None) -> Account:
+    """The account of a row; most are spelled as their key, `own`, and granted nothing."""
+    address = own if own is not None and spelling == str(own) else parse_mailbox(spelling, smtputf8=True)
+    grants = () if may_send == NO_GRANTS else msgspec.json.decode(may_send, type=tuple[str, ...])
+    return Account(address, tuple([parse_grant(grant) for grant in grants]), created_at)

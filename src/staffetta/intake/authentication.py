@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Final
 
-from staffetta.accounts.login import LoginResult, LoginVerdict, login_name
+from staffetta.accounts.login import LoginResult, LoginVerdict, Unhashed, login_name
 from staffetta.accounts.store import AccountsUnavailable
+from staffetta.mail.address import Mailbox
 from staffetta.mail.reply import Reply, reply
 from staffetta.observe.events import Login, LoginRefused, encode, moment
 from staffetta.policy.verdict import Refusal
@@ -28,23 +29,28 @@ NONCE_OCTETS: Final = 18
 
 
 def password_offered(session: Session, event: said.PasswordOffered, core: ServerConnection) -> None:
-    """PLAIN or LOGIN: hash and compare, in a thread."""
-    refused = _too_often(session, event.username)
+    """PLAIN or LOGIN: the password was right a moment ago, or is hashed and compared in a thread."""
+    mailbox = login_name(event.username)
+    refused = _too_often(session, mailbox)
     if refused is not None:
         core.answer(_refused(session, event.username, event.mechanism, refused))
         return
-    session.answer_by(_check_password(session, event))
+    looked = session.house.logins.look(mailbox, event.password.reveal())
+    if isinstance(looked, LoginVerdict):
+        core.answer(_decided(session, event.username, event.mechanism, looked))
+    else:
+        session.answer_by(_check_password(session, event, looked))
 
 
-async def _check_password(session: Session, event: said.PasswordOffered) -> Reply:
-    verdict = await session.house.logins.verify(event.username, event.password.reveal())
+async def _check_password(session: Session, event: said.PasswordOffered, unhashed: Unhashed) -> Reply:
+    verdict = await session.house.logins.hash(unhashed)
     return _judged(session, event.username, event.mechanism, verdict)
 
 
 def scram_needed(session: Session, event: said.ScramNeeded, core: ServerConnection) -> None:
     """SCRAM-SHA-256: the stored keys, or made-up ones for a name that nobody has."""
     house = session.house
-    refused = _too_often(session, event.username)
+    refused = _too_often(session, login_name(event.username))
     if refused is None:
         try:
             keys = house.logins.scram_keys(event.username)
@@ -68,21 +74,28 @@ def login_failed(session: Session, event: said.LoginFailed, core: ServerConnecti
     core.answer(_judged(session, event.username, event.mechanism, verdict))
 
 
-def _too_often(session: Session, username: str) -> Refusal | None:
-    mailbox = login_name(username)
+def _too_often(session: Session, mailbox: Mailbox | None) -> Refusal | None:
     house = session.house
     return house.login_failures.judge(session.client, "" if mailbox is None else str(mailbox), house.clock())
 
 
 def _judged(session: Session, username: str, mechanism: str, verdict: LoginVerdict) -> Reply:
+    """The reply to a verdict that took its time."""
+    house = session.house
+    if verdict.result is not LoginResult.PUT_OFF:
+        # Asked again: guesses made at the same time must not gain from having been judged before the first had failed.
+        refused = house.login_failures.judge(session.client, verdict.name, house.clock())
+        if refused is not None:
+            return _refused(session, username, mechanism, refused)
+    return _decided(session, username, mechanism, verdict)
+
+
+def _decided(session: Session, username: str, mechanism: str, verdict: LoginVerdict) -> Reply:
+    """The reply to a verdict, when the failures up to this moment have been counted."""
     house = session.house
     now = house.clock()
     if verdict.result is LoginResult.PUT_OFF:
         return _refused(session, username, mechanism, Refusal(PUT_OFF, "login_put_off", verdict.reason))
-    # Asked again: guesses made at the same time must not gain from having been judged before the first had failed.
-    refused = house.login_failures.judge(session.client, verdict.name, now)
-    if refused is not None:
-        return _refused(session, username, mechanism, refused)
     account = verdict.account
     if account is None:
         house.login_failures.failed(session.client, verdict.name, now)
