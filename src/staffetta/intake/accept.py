@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from msgspec.structs import replace
 
-from staffetta.intake.forecasts import Outgoing, author_domain, domain_of
+from staffetta.intake.forecasts import Forecaster, Outgoing, author_domain, domain_of
 from staffetta.intake.handover import Arrived
 from staffetta.intake.refusals import Why
 from staffetta.intake.signing import CANNOT_SIGN, BodyToSign, CannotSign, signatures
@@ -35,7 +34,7 @@ _ACCEPTED: Final = EnhancedStatus(2, 0, 0)
 
 class Letter(msgspec.Struct, gc=False):
     """A message on its last steps. `block` is its header as it goes on; `signed_as` is the domain whose signatures it
-    still lacks, None where nobody signs."""
+    still lacks, None where nobody signs; `checks` will stand in its event."""
 
     scan: Scan
     draft: Draft
@@ -44,6 +43,7 @@ class Letter(msgspec.Struct, gc=False):
     now: float
     block: bytes
     signed_as: Domain | None
+    checks: dict[str, str]
 
 
 def begin(session: Session, transaction: Transaction, scan: Scan, draft: Draft, stamp: Stamp = UNCHECKED) -> Letter:
@@ -52,7 +52,8 @@ def begin(session: Session, transaction: Transaction, scan: Scan, draft: Draft, 
     now = house.clock()
     message_id = house.identities.new(now)
     block = header_block(session, scan, message_id, now)
-    return Letter(scan, draft, stamp, message_id, now, block, _signing_domain(session, transaction, block))
+    signed_as = _signing_domain(session, transaction, block)
+    return Letter(scan, draft, stamp, message_id, now, block, signed_as, stamp.checks)
 
 
 def complete(session: Session, transaction: Transaction, letter: Letter) -> Arrived:
@@ -74,9 +75,10 @@ def complete(session: Session, transaction: Transaction, letter: Letter) -> Arri
     )
     recipients = transaction.waiting(letter.id, now, house.destination)
     if house.forecaster is not None and session.door.door.role is not Role.MX:
-        stamp = _with_forecast(session, transaction, recipients, letter.signed_as, stamp)
-    event = _event(session, transaction, message, recipients, stamp)
-    return Arrived(message, recipients, head, draft, event)
+        words = _forecast(session, transaction, recipients, letter.signed_as, house.forecaster)
+        if words:
+            letter.checks = {**letter.checks, "forecast": words}
+    return Arrived(message, recipients, head, draft, _event(session, transaction, letter, message, recipients))
 
 
 def accepted(letter: Letter) -> Reply:
@@ -114,9 +116,9 @@ async def accept_begun(session: Session, transaction: Transaction, letter: Lette
 def _event(
     session: Session,
     transaction: Transaction,
+    letter: Letter,
     message: Message,
     recipients: tuple[WaitingRecipient, ...],
-    stamp: Stamp,
 ) -> Accept:
     tls = session.stream.tls
     return Accept(
@@ -132,35 +134,34 @@ def _event(
         listener=session.door.name,
         tls="" if tls is None else str(tls),
         helo=session.helo,
-        checks=stamp.checks,
+        checks=letter.checks,
         rule=transaction.rule,
-        dmarc=stamp.dmarc,
+        dmarc=letter.stamp.dmarc,
     )
 
 
-def _with_forecast(
+def _forecast(
     session: Session,
     transaction: Transaction,
     recipients: tuple[WaitingRecipient, ...],
     signed_as: Domain | None,
-    stamp: Stamp,
-) -> Stamp:
-    """The stamp with what receivers will say, when mail goes out and that is known already."""
-    house = session.house
-    local = house.directory.is_local
-    outside = next((one for one in recipients if not local(one.address.domain)), None)
-    if house.forecaster is None or outside is None:
-        return stamp
+    forecaster: Forecaster,
+) -> str:
+    """What receivers will say, when mail goes out and that is known already; else ""."""
+    is_local = session.house.directory.is_local
+    for recipient in recipients:
+        if not is_local(recipient.address.domain):
+            break
+    else:
+        return ""
     sender = domain_of(transaction.sender.reverse_path)
-    door = session.door.door
+    fixed = session.door.door.sender_fixed
     identity = transaction.identity
     # Where nobody had to read the header, From is taken to be of the envelope's domain: reading it for each message of
     # a trusted network would cost more than the forecast is worth there.
-    author = sender if identity is None and door.sender_fixed is None else _author(identity, door.sender_fixed)
+    author = sender if identity is None and fixed is None else _author(identity, fixed)
     signed = "" if signed_as is None else signed_as.ascii
-    outgoing = Outgoing(author or sender, sender, signed, outside.destination)
-    words = house.forecaster.look(outgoing, recipients[0].message_id)
-    return replace(stamp, checks={**stamp.checks, "forecast": words}) if words else stamp
+    return forecaster.look(Outgoing(author or sender, sender, signed, recipient.destination), recipient.message_id)
 
 
 def _author(identity: HeaderIdentity | None, fixed: Mailbox | None) -> str:
