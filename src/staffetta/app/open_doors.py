@@ -10,7 +10,6 @@ import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
-from weakref import WeakSet
 
 import msgspec
 
@@ -57,7 +56,7 @@ class OpenDoor:
         self.divert: Callable[[TcpStream], bool] | None = None
         self.listener = Listener(opening.settings.name, sockets, self.greet)
         self._house = house
-        self._sessions: WeakSet[Session] = WeakSet()
+        self._sessions: set[Session] = set()
 
     @property
     def name(self) -> str:
@@ -67,13 +66,12 @@ class OpenDoor:
     @property
     def sessions(self) -> list[Session]:
         """Who is there now."""
-        there = self._house.sessions
-        return [session for session in self._sessions if session in there]
+        return list(self._sessions)
 
     @property
     def clients(self) -> int:
         """How many are there now, in whichever process."""
-        return len(self.sessions) + self.elsewhere
+        return len(self._sessions) + self.elsewhere
 
     def addresses(self) -> tuple[str, ...]:
         """`mx 127.0.0.1:25`, for each socket."""
@@ -91,9 +89,7 @@ class OpenDoor:
         """A client has come; None when somebody else takes it."""
         if self.divert is not None and self.divert(stream):
             return None
-        session = Session(stream, self._house, self.opening.settings)
-        self._sessions.add(session)
-        return session
+        return Session(stream, self._house, self.opening.settings, self._sessions)
 
 
 class DoorChange(msgspec.Struct, frozen=True):

@@ -5,8 +5,9 @@ RFC 5321 section 6.1: the server that said 250 is responsible, so nothing is sai
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from asyncio import Future, get_running_loop
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -30,8 +31,45 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
     event: Accept
 
 
+Told = Callable[[Exception | None], None]
+
+
+class UnderWay:
+    """A hand-over that ends when somebody else says so (`end`), told in that very call. It can be awaited like a
+    future; who only has an answer to give at its end (`then`) needs neither a task nor another turn of the loop."""
+
+    __slots__ = ("_told", "arrived")
+
+    def __init__(self, arrived: Arrived) -> None:
+        self.arrived = arrived
+        self._told: Told | None = None
+
+    def then(self, told: Told) -> None:
+        """Whom to tell: None, or why it was not taken."""
+        self._told = told
+
+    def end(self, error: Exception | None) -> None:
+        """It has ended."""
+        if self._told is not None:
+            self._told(error)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        future: Future[None] = get_running_loop().create_future()
+
+        def told(error: Exception | None) -> None:
+            if future.done():  # nobody waits any more
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.then(told)
+        return future.__await__()
+
+
 HandOver = Callable[["House", Arrived], Awaitable[None]]
-"""See `hand_over`. Who answers with a future (asyncio.Future) spares each message a task."""
+"""See `hand_over`. Who answers with what is `UnderWay` spares each message a task."""
 
 
 async def hand_over(house: House, arrived: Arrived) -> None:

@@ -52,8 +52,8 @@ class Session:
     """The handler of one incoming stream (net.contract.StreamHandler)."""
 
     __slots__ = (
-        "__weakref__",
         "_admitted",
+        "_at_door",
         "_blocked",
         "_core",
         "_finished",
@@ -82,11 +82,12 @@ class Session:
         "trusted",
     )
 
-    def __init__(self, stream: Stream, house: House, door: DoorSettings) -> None:
+    def __init__(self, stream: Stream, house: House, door: DoorSettings, at_door: set[Session] | None = None) -> None:
+        now = house.clock()
         self.stream = stream
         self.house = house
         self.door = door
-        self.id = house.identities.new(house.clock())
+        self.id = house.identities.new(now)
         self.client = stream.peer.address
         self.probe = house.probes is not None and house.probes.recognise(self)  # of our sentinel: nobody's news
         self.trusted = False
@@ -110,11 +111,14 @@ class Session:
         self._blocked = False  # the client does not read its replies
         self._finished = False  # the client will say no more
         self._stopping = False
+        self._at_door = at_door  # who keeps the door finds its sessions there, from now until they are closed
         house.sessions.add(self)
+        if at_door is not None:
+            at_door.add(self)
         if door.proxies is not None and door.proxies.contains(self.client):
             self._proxy = ProxyReader()
         else:
-            self._begin(b"")
+            self._begin(now)
 
     # What the stream says.
 
@@ -161,19 +165,22 @@ class Session:
         """The stream is gone. What was being committed goes on: the disk may have it already."""
         house = self.house
         house.sessions.discard(self)
+        if self._at_door is not None:
+            self._at_door.discard(self)
         if self._admitted:
             house.connections.leave(self.client)
         self._core = None  # what the client said before it went must not be acted on any more
         self.drop_transaction()
         if self.probe:
             return
+        tls = self.stream.tls
         house.emit(
             Disconnect(
                 time=moment(house.clock()),
                 session=self.id,
                 listener=self.door.name,
                 client=self.client,
-                tls=str(self.stream.tls or ""),
+                tls="" if tls is None else str(tls),
                 bytes=self._received,
                 reason=self.reason or (str(error) if error is not None else "closed"),
             )
@@ -201,7 +208,7 @@ class Session:
 
     # Beginning.
 
-    def _begin(self, received: bytes, *, known: bool = True) -> None:
+    def _begin(self, now: float, received: bytes = b"", *, known: bool = True) -> None:
         """Who the client is stands fast: judge it, then TLS or the greeting."""
         house, door = self.house, self.door
         # A proxy that does not say whom it brings must not lend them the trust in its own address.
@@ -209,7 +216,7 @@ class Session:
         if not self.probe:
             house.emit(
                 Connect(
-                    time=moment(house.clock()),
+                    time=moment(now),
                     session=self.id,
                     listener=door.name,
                     client=self.client,
@@ -243,7 +250,7 @@ class Session:
             return
         if found.source is not None:
             self.client = found.source.address
-        self._begin(found.rest, known=found.source is not None)
+        self._begin(self.house.clock(), found.rest, known=found.source is not None)
 
     def _greet(self) -> None:
         core = self._core = ServerConnection(self.door.core, tls=self.stream.tls is not None)

@@ -1,12 +1,11 @@
 """From the last octet of a message that was judged to the reply.
 
-Most messages wait for one thing only, that they are on disk. Where the hand-over is a future, the reply is given in its
-callback, and no task is made. What awaits more than that, such as a signature or what others publish, is a task.
+Most messages wait for one thing only, that they are on disk. Where that is told in a callback, the reply is given in
+it, and no task is made. What awaits more than that, such as a signature or what others publish, is a task.
 """
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import Awaitable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from staffetta.intake.accept import Letter, accept_begun, accepted, begin, complete, not_stored
 from staffetta.intake.examination import Examination
 from staffetta.intake.examined import accept_examined
+from staffetta.intake.handover import UnderWay
 from staffetta.intake.refusals import Why
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.reply import Reply, reply
@@ -41,21 +41,16 @@ def take(session: Session, transaction: Transaction, scan: Scan, draft: Draft) -
         handed_over = house.hand_over(house, complete(session, transaction, letter))
     except Exception as error:
         return _failed(session, transaction, draft, error)
-    if isinstance(handed_over, Future):
+    if isinstance(handed_over, UnderWay):
         session.wait()
-        handed_over.add_done_callback(partial(_answer, session, transaction, letter))
+        handed_over.then(partial(_answer, session, transaction, letter))
     else:
         session.answer_by(_ended(session, transaction, draft, _awaited(handed_over, letter)))
     return None
 
 
-def _answer(session: Session, transaction: Transaction, letter: Letter, handed_over: Future[None]) -> None:
-    try:
-        handed_over.result()
-        answer = accepted(letter)
-    except Exception as error:
-        answer = _failed(session, transaction, letter.draft, error)
-    session.answer_later(answer)
+def _answer(session: Session, transaction: Transaction, letter: Letter, error: Exception | None) -> None:
+    session.answer_later(accepted(letter) if error is None else _failed(session, transaction, letter.draft, error))
 
 
 async def _awaited(handed_over: Awaitable[None], letter: Letter) -> Reply:

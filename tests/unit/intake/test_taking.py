@@ -1,4 +1,4 @@
-"""The reply behind a hand-over that is a future: the way of a door worker, which makes no task of a message."""
+"""The reply behind a hand-over whose end is told: the way of a door worker, which makes no task of a message."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from staffetta.intake.handover import UnderWay
 from staffetta.spool.contract import SpoolUnavailable
 
 HELLO = b"EHLO client.example\r\n"
@@ -16,17 +17,17 @@ MESSAGE = ENVELOPE + b"DATA\r\n" + LETTER
 
 
 class Answers:
-    """Stands for the main process: the futures that it has not answered yet."""
+    """Stands for the main process: what it has not answered yet."""
 
     def __init__(self, here: Any) -> None:
-        self.waiting: list[asyncio.Future[None]] = []
+        self.waiting: list[UnderWay] = []
         self.fault: Exception | None = None
         here.house.hand_over = self.hand_over
 
-    def hand_over(self, house: Any, arrived: Any) -> asyncio.Future[None]:
+    def hand_over(self, house: Any, arrived: Any) -> UnderWay:
         if self.fault is not None:
             raise self.fault
-        self.waiting.append(asyncio.get_running_loop().create_future())
+        self.waiting.append(UnderWay(arrived))
         return self.waiting[-1]
 
 
@@ -40,11 +41,11 @@ def test_the_reply_comes_with_the_answer_and_not_before(place: Any) -> None:
         session.bytes_received(LETTER + MESSAGE + b"QUIT\r\n")
         await asyncio.sleep(1)
         assert (stream.said(), len(asyncio.all_tasks())) == ("", before)
-        answers.waiting[0].set_result(None)
+        answers.waiting[0].end(None)
         await asyncio.sleep(1)
         replies = [line[:3] for line in stream.said().splitlines()]
         assert replies == ["250", "250", "250", "354"]
-        answers.waiting[1].set_result(None)
+        answers.waiting[1].end(None)
         await asyncio.sleep(1)
         assert [line[:3] for line in stream.said().splitlines()] == ["250", "221"]
         assert stream.closed
@@ -60,7 +61,7 @@ def test_a_client_that_left_is_not_answered_and_its_message_is_taken(place: Any)
         session.bytes_received(HELLO + MESSAGE + MESSAGE)
         here.leave(session)
         stream.said()
-        answers.waiting[0].set_result(None)
+        answers.waiting[0].end(None)
         await asyncio.sleep(1)
         assert (stream.said(), len(answers.waiting)) == ("", 1)
         assert session not in here.house.sessions
@@ -87,7 +88,7 @@ def test_what_is_not_taken_is_put_off(place: Any, fault: Exception, answer: str,
             answers.fault = fault
         session.bytes_received(LETTER + b"NOOP\r\n")
         if not at_once:
-            answers.waiting[0].set_exception(fault)
+            answers.waiting[0].end(fault)
         await asyncio.sleep(1)
         first, second = stream.said().splitlines()
         assert first.startswith(answer)
@@ -113,7 +114,7 @@ def test_what_was_stored_of_a_message_that_is_not_taken_does_not_stay(place: Any
         assert here.spool.stored
         session.bytes_received(b".\r\n")
         await asyncio.sleep(1)
-        answers.waiting[0].set_exception(SpoolUnavailable("no space", full=True))
+        answers.waiting[0].end(SpoolUnavailable("no space", full=True))
         await asyncio.sleep(1)
         assert not here.spool.stored
         here.leave(session)

@@ -12,7 +12,7 @@ from staffetta.app.workers.frames import Append, Arrival, Chunk, Discard, LogLin
 from staffetta.app.workers.letters import entry_of, heading_of, target_of
 from staffetta.app.workers.wire import Wire, WireBroken
 from staffetta.intake.door import House
-from staffetta.intake.handover import Arrived
+from staffetta.intake.handover import Arrived, UnderWay
 from staffetta.observe.events import Accept, Event, encode
 from staffetta.observe.log import GATHER_SECONDS, LineMaker
 from staffetta.observe.metrics import Counters
@@ -80,11 +80,6 @@ class RemoteLog:
         self.counters.observe(event)
 
 
-_Question = tuple[asyncio.Future[None] | None, Accept | None]
-
-_NOBODY: Final[_Question] = (None, None)
-
-
 class RemoteSpool:
     """See spool.contract.Spool: of it what sessions use."""
 
@@ -94,7 +89,8 @@ class RemoteSpool:
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._drafts = 0
-        self._waiting: dict[int, _Question] = {}
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._handed_over: dict[int, UnderWay] = {}
 
     def draft(self) -> Draft:
         """See Spool."""
@@ -132,21 +128,22 @@ class RemoteSpool:
         await answer
 
     def hand_over(self, house: House, arrived: Arrived) -> Awaitable[None]:
-        """See intake.handover.hand_over. A future, which needs no task, unless others have to go before."""
+        """See intake.handover.hand_over. Under way at once, unless others have to go before."""
         return self._hand_over_later(arrived) if self._wire.blocked else self._hand_over(arrived)
 
     async def _hand_over_later(self, arrived: Arrived) -> None:
         await self._room()
         await self._hand_over(arrived)
 
-    def _hand_over(self, arrived: Arrived) -> asyncio.Future[None]:
+    def _hand_over(self, arrived: Arrived) -> UnderWay:
         message, draft, event = arrived.message, arrived.draft, arrived.event
         head, rest = arrived.head, b""
         if draft.number is None and message.size <= CHUNK_OCTETS:
             head = b"".join([head, *draft.pending])
         else:
             rest = b"".join(draft.pending)
-        number, answer = self._ask(event)
+        self._number = number = self._number + 1
+        handing = self._handed_over[number] = UnderWay(arrived)
         self._send(
             number,
             Arrival(
@@ -160,7 +157,7 @@ class RemoteSpool:
                 self._log.line_of(event),
             ),
         )
-        return answer
+        return handing
 
     def changes(self) -> int:
         """See Spool. Nothing here changes."""
@@ -168,30 +165,32 @@ class RemoteSpool:
 
     def answered(self, frame: Stored | NotStored) -> None:
         """The main process has done what was asked, or not."""
-        answer, event = self._waiting.pop(frame.number, _NOBODY)
+        fault = None if isinstance(frame, Stored) else _fault(frame)
+        handing = self._handed_over.pop(frame.number, None)
+        if handing is not None:
+            if fault is None:
+                self._log.count(handing.arrived.event)
+            handing.end(fault)
+            return
+        answer = self._waiting.pop(frame.number, None)
         if answer is None or answer.done():
             return
-        if isinstance(frame, Stored):
-            if event is not None:
-                self._log.count(event)
+        if fault is None:
             answer.set_result(None)
-        elif frame.bug:
-            answer.set_exception(RuntimeError(frame.reason))
         else:
-            answer.set_exception(SpoolUnavailable(frame.reason, full=frame.full))
+            answer.set_exception(fault)
 
-    def _ask(self, event: Accept | None = None) -> tuple[int, asyncio.Future[None]]:
-        """A question's number, and what ends with its answer; `event` is counted when that is good."""
+    def _ask(self) -> tuple[int, asyncio.Future[None]]:
         self._number += 1
-        answer: asyncio.Future[None] = self._loop.create_future()
-        self._waiting[self._number] = (answer, event)
+        answer = self._waiting[self._number] = self._loop.create_future()
         return self._number, answer
 
     def _send(self, number: int, frame: msgspec.Struct) -> None:
         try:
             self._wire.send(frame)
         except BaseException:  # it cannot be encoded: a bug of ours, told to whoever asked
-            del self._waiting[number]
+            self._waiting.pop(number, None)
+            self._handed_over.pop(number, None)
             raise
 
     async def _room(self) -> None:
@@ -199,3 +198,7 @@ class RemoteSpool:
             await self._wire.room()
         except WireBroken as error:
             raise SpoolUnavailable(str(error)) from error
+
+
+def _fault(frame: NotStored) -> Exception:
+    return RuntimeError(frame.reason) if frame.bug else SpoolUnavailable(frame.reason, full=frame.full)
