@@ -14,13 +14,14 @@ from typing import Any, Final
 
 from staffetta.intake.answers import ANSWERS
 from staffetta.intake.door import BUFFERED_OCTETS, DoorSettings, House
+from staffetta.intake.presence import connect_event, disconnect_event
 from staffetta.intake.refusals import Why, refuse_event
 from staffetta.intake.taking import BROKEN
 from staffetta.intake.transaction import Transaction
 from staffetta.mail.address import ReversePath
 from staffetta.mail.reply import Reply, reply
 from staffetta.net.contract import Stream, TlsFacts
-from staffetta.observe.events import Connect, Disconnect, encode, moment
+from staffetta.observe.events import encode
 from staffetta.policy.alignment import Rights
 from staffetta.policy.verdict import Refusal
 from staffetta.protocol.proxy import ProxyReader
@@ -171,20 +172,8 @@ class Session:
             house.connections.leave(self.client)
         self._core = None  # what the client said before it went must not be acted on any more
         self.drop_transaction()
-        if self.probe:
-            return
-        tls = self.stream.tls
-        house.emit(
-            Disconnect(
-                time=moment(house.clock()),
-                session=self.id,
-                listener=self.door.name,
-                client=self.client,
-                tls="" if tls is None else str(tls),
-                bytes=self._received,
-                reason=self.reason or (str(error) if error is not None else "closed"),
-            )
-        )
+        if not self.probe:
+            house.emit(disconnect_event(self, house.clock(), self._received, error))
 
     # What the house says.
 
@@ -214,15 +203,7 @@ class Session:
         # A proxy that does not say whom it brings must not lend them the trust in its own address.
         self.trusted = known and door.trust is not None and door.trust.contains(self.client)
         if not self.probe:
-            house.emit(
-                Connect(
-                    time=moment(now),
-                    session=self.id,
-                    listener=door.name,
-                    client=self.client,
-                    tls="implicit" if door.implicit_tls else "",
-                )
-            )
+            house.emit(connect_event(self, now))
         refusal = house.connections.enter(self.client)
         if refusal is not None:
             self._turn_away(refusal)
