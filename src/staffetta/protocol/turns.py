@@ -101,7 +101,10 @@ class Turns:
         if self.answered is not None:
             return None
         inbox = self.inbox
-        inbox.gather()
+        if inbox.later is not None:
+            inbox.gather()
+        elif not inbox.buffer and self.phase is self.command_phase:
+            return None  # the usual case: nothing came behind the command that was answered
         while not self.closing:
             step = self.phase(self)
             if step is MORE:

@@ -18,6 +18,7 @@ from staffetta.protocol.framing import (
     ContentProblem,
     Inbox,
     LineFault,
+    has_bare_line_end,
 )
 
 OCTETS = st.lists(
@@ -107,6 +108,12 @@ def test_longest_line(octets: int, problem: str | None, width: int) -> None:
     for at in range(0, len(stream), step):
         content.take(stream[at : at + step])
     assert content.problem == problem
+
+
+@settings(max_examples=500, deadline=None)
+@given(OCTETS)
+def test_bare_line_ends(octets: bytes) -> None:
+    assert has_bare_line_end(octets) == bool(re.search(rb"\r(?!\n)|(?<!\r)\n", octets))
 
 
 DATA = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"..", b"a", b"\r\n.", b"\r\n.\r"]), max_size=20).map(
