@@ -21,25 +21,21 @@ DISCARDED_OCTETS: Final = 256 * 1024 * 1024
 class DataReception:
     """DATA: up to CRLF.CRLF."""
 
-    __slots__ = ("_content", "_end", "_limit")
+    __slots__ = ("_content", "_limit")
 
     def __init__(self, content: ContentFilter, limit: int) -> None:
         self._content = content
         self._limit = limit + DISCARDED_OCTETS
-        self._end: ContentEnd | None = None
 
     def __call__(self, turns: Turns) -> Step:
         """Read on."""
-        if self._end is not None:
-            return _ended(turns, self._end)
         inbox, content = turns.inbox, self._content
         stretch = inbox.data()
         if stretch is None:
             return MORE
         kept = content.take(stretch) if stretch else b""
         if inbox.data_ended:
-            self._end = end = ContentEnd(content.octets, content.problem)
-            return Content(kept) if kept else _ended(turns, end)
+            return _ended(turns, content, kept)
         if kept:
             return Content(kept)
         if content.octets <= self._limit:
@@ -51,13 +47,12 @@ class DataReception:
 class ChunkReception:
     """One BDAT: so many octets."""
 
-    __slots__ = ("_content", "_end", "_is_last", "_octets")
+    __slots__ = ("_content", "_is_last", "_octets")
 
     def __init__(self, content: ContentFilter, octets: int, *, is_last: bool) -> None:
         self._content = content
         self._octets = octets
         self._is_last = is_last
-        self._end: ContentEnd | None = None
 
     def __call__(self, turns: Turns) -> Step:
         """Read on."""
@@ -69,14 +64,10 @@ class ChunkReception:
             self._octets -= len(octets)
             kept = content.take(octets)
             return Content(kept) if kept else None
-        if self._end is not None:
-            return _ended(turns, self._end)
         if self._is_last:
-            kept = content.finish()
-            self._end = end = ContentEnd(content.octets, content.problem)
-            return Content(kept) if kept else _ended(turns, end)
+            return _ended(turns, content, content.finish())
         if content.problem is not None:
-            return _ended(turns, ContentEnd(content.octets, content.problem))
+            return _ended(turns, content, b"")
         turns.phase = turns.command_phase
         turns.output.append(refusals.CHUNK)
         return None
@@ -128,10 +119,15 @@ def refuse_chunk(turns: Turns, octets: int, refusal: Reply, rule: str = "") -> E
     return None
 
 
-def _ended(turns: Turns, end: ContentEnd) -> ContentEnd:
+def _ended(turns: Turns, content: ContentFilter, kept: bytes) -> Content | ContentEnd:
+    """Nothing more comes; `kept` is the last that is kept of it, and told before the end."""
     turns.phase = turns.command_phase
     turns.answered = _answered
-    return end
+    end = ContentEnd(content.octets, content.problem)
+    if not kept:
+        return end
+    turns.queued = end
+    return Content(kept)
 
 
 def _answered(turns: Turns, reply: Reply) -> None:

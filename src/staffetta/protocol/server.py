@@ -36,12 +36,13 @@ _LONG_VERBS: Final = frozenset({"MAIL", "RCPT", "AUTH"})
 class ServerConnection(Turns):
     """One session. Loop: `receive`; `next_event` until None, with `answer` to each that asks; write `take_output`."""
 
-    __slots__ = ("_chunk", "_commands", "_exchange", "_offered")
+    __slots__ = ("_chunk", "_commands", "_esmtp", "_exchange", "_offered")
 
     def __init__(self, settings: ServerSettings, *, tls: bool) -> None:
         super().__init__(settings, _read_command, tls=tls)
         self._commands = 0
-        self._offered: Hello | MailFrom | None = None
+        self._esmtp = False
+        self._offered: Transaction | None = None
         self._chunk: tuple[int, bool] | None = None
         self._exchange: sasl.Exchange | None = None
 
@@ -94,7 +95,7 @@ class ServerConnection(Turns):
         except CommandError as error:
             return self.refuse(error.reply, error.rule, verb.lower(), f"{verb} {argument}")
         self.state.transaction = None
-        self._offered = event
+        self._esmtp = esmtp
         self.answered = _hello_answered
         return event
 
@@ -112,7 +113,7 @@ class ServerConnection(Turns):
             event = MailFrom(parse_mail(argument, self.settings.message_size))
         except CommandError as error:
             return self.refuse(error.reply, error.rule, "mail", f"MAIL {argument}")
-        self._offered = event
+        self._offered = Transaction(smtputf8=event.sender.smtputf8)
         self.answered = _mail_answered
         return event
 
@@ -280,7 +281,7 @@ def _read_command(connection: ServerConnection) -> Step:
     line = inbox.line()
     if line is None:
         return MORE
-    if isinstance(line, LineFault):
+    if type(line) is LineFault:
         return connection._refuse_line(line, "command")
     connection._commands += 1
     if connection._commands > connection.settings.commands:
@@ -322,24 +323,21 @@ def _just_answered(connection: ServerConnection, reply: Reply) -> None:
 
 
 def _hello_answered(connection: ServerConnection, reply: Reply) -> None:
-    hello, state = connection._offered, connection.state
-    if reply.is_positive and isinstance(hello, Hello):
-        state.hello = True
-        settings = connection.settings
-        connection.output.append(
-            hello_reply(settings, esmtp=hello.esmtp, tls=state.tls, authenticated=state.authenticated)
-        )
-    else:
+    if not reply.is_positive:
         connection.output.append(encoded(reply))
-    connection._offered = None
+        return
+    settings, state = connection.settings, connection.state
+    state.hello = True
+    connection.output.append(
+        hello_reply(settings, esmtp=connection._esmtp, tls=state.tls, authenticated=state.authenticated)
+    )
 
 
 def _mail_answered(connection: ServerConnection, reply: Reply) -> None:
-    mail = connection._offered
-    if reply.is_positive and isinstance(mail, MailFrom):
-        connection.state.transaction = Transaction(smtputf8=mail.sender.smtputf8)
-    connection.output.append(encoded(reply))
+    if reply.is_positive:
+        connection.state.transaction = connection._offered
     connection._offered = None
+    connection.output.append(encoded(reply))
 
 
 def _rcpt_answered(connection: ServerConnection, reply: Reply) -> None:
