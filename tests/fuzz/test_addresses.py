@@ -43,6 +43,7 @@ REFUSED = [
     "<@ext.example@local.example>",
     "<@ext.example,u@local.example>",
     "<@ext.example:>",
+    "<@ext.example:postmaster>",
     "<@:u@local.example>",
     "<@a@b:u@local.example>",
     "<u@192.0.2.1>",

@@ -23,7 +23,7 @@ PATH_OCTETS: Final = 256
 
 # Negated sets: the same characters as ATEXT and everything beyond ASCII, a hundred times faster to compile.
 _UTF8_ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'
-_UTF8_DOT_STRING = re.compile(rf"{_UTF8_ATEXT}+(?:\.{_UTF8_ATEXT}+)*")
+_is_dot_string: Final = re.compile(rf"{_UTF8_ATEXT}++(?:\.{_UTF8_ATEXT}++)*+").fullmatch
 _QUOTED = re.compile(r'"((?:[^\x00-\x1f"\\\x7f]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _ROUTE = re.compile(r"@[^@:,<>\s]+(?:,@[^@:,<>\s]+)*:")
@@ -42,10 +42,12 @@ class Mailbox(msgspec.Struct, frozen=True, order=True, gc=False):
     domain: Host
 
     def __str__(self) -> str:
-        if _UTF8_DOT_STRING.fullmatch(self.local_part):
-            return f"{self.local_part}@{self.domain}"
-        escaped = self.local_part.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"@{self.domain}'
+        local_part, domain = self.local_part, self.domain
+        host = domain.ascii if isinstance(domain, Domain) else str(domain)
+        if _is_dot_string(local_part):
+            return f"{local_part}@{host}"
+        escaped = local_part.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"@{host}'
 
     @property
     def is_ascii(self) -> bool:
@@ -99,14 +101,23 @@ def parse_mailbox(text: str, *, smtputf8: bool = False) -> Mailbox:
     """
     if not smtputf8 and not text.isascii():
         raise AddressError("a non-ASCII address needs SMTPUTF8")
-    local_text, rest = _split_local_part(text)
+    if text[:1] == '"':
+        local_text, rest = _split_quoted(text)
+    else:
+        local_text, at, rest = text.partition("@")
+        if not at:
+            raise AddressError("an address needs a domain")
+        if not _is_dot_string(local_text):
+            raise AddressError("malformed local part")
     try:
         domain = parse_host(rest)
     except DomainError as error:
         raise AddressError(str(error)) from error
+    octets = len(local_text)
     if not local_text.isascii():
         _check_utf8_local_part(local_text)
-    if len(local_text.encode("utf-8", "surrogatepass")) > LOCAL_PART_OCTETS:
+        octets = len(local_text.encode("utf-8", "surrogatepass"))
+    if octets > LOCAL_PART_OCTETS:
         raise AddressError(f"local part longer than {LOCAL_PART_OCTETS} octets")
     return Mailbox(local_text, domain)
 
@@ -117,7 +128,9 @@ def parse_reverse_path(text: str, *, smtputf8: bool = False) -> ReversePath:
     Raises AddressError.
     """
     inner = _inside_brackets(text)
-    return parse_mailbox(_strip_route(inner), smtputf8=smtputf8) if inner else NULL_PATH
+    if not inner:
+        return NULL_PATH
+    return parse_mailbox(_behind_route(inner) if inner[0] == "@" else inner, smtputf8=smtputf8)
 
 
 def parse_forward_path(text: str, *, smtputf8: bool = False) -> ForwardPath:
@@ -128,23 +141,22 @@ def parse_forward_path(text: str, *, smtputf8: bool = False) -> ForwardPath:
     inner = _inside_brackets(text)
     if not inner:
         raise AddressError("a recipient cannot be empty")
-    if inner.isascii() and inner.lower() == "postmaster":
+    if "@" not in inner and inner.isascii() and inner.lower() == "postmaster":
         return POSTMASTER
-    return parse_mailbox(_strip_route(inner), smtputf8=smtputf8)
+    return parse_mailbox(_behind_route(inner) if inner[0] == "@" else inner, smtputf8=smtputf8)
 
 
 def _inside_brackets(text: str) -> str:
-    if len(text.encode("utf-8", "surrogatepass")) > PATH_OCTETS:
+    octets = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if octets > PATH_OCTETS:
         raise AddressError(f"path longer than {PATH_OCTETS} octets")
     if len(text) < 2 or text[0] != "<" or text[-1] != ">":
         raise AddressError("an address stands in angle brackets")
     return text[1:-1]
 
 
-def _strip_route(text: str) -> str:
+def _behind_route(text: str) -> str:
     # RFC 5321 appendix C: a source route is to be accepted and ignored. Its hosts must still be hosts.
-    if not text.startswith("@"):
-        return text
     match = _ROUTE.match(text)
     if match is None:
         raise AddressError("malformed source route")
@@ -156,21 +168,14 @@ def _strip_route(text: str) -> str:
     return text[match.end() :]
 
 
-def _split_local_part(text: str) -> tuple[str, str]:
-    if text.startswith('"'):
-        match = _QUOTED.match(text)
-        if match is None or text[match.end() : match.end() + 1] != "@":
-            raise AddressError("malformed quoted local part")
-        content = _QUOTED_PAIR.sub(r"\1", match.group(1))
-        if not content:
-            raise AddressError("empty local part")
-        return content, text[match.end() + 1 :]
-    local_text, at, rest = text.partition("@")
-    if not at:
-        raise AddressError("an address needs a domain")
-    if not _UTF8_DOT_STRING.fullmatch(local_text):
-        raise AddressError("malformed local part")
-    return local_text, rest
+def _split_quoted(text: str) -> tuple[str, str]:
+    match = _QUOTED.match(text)
+    if match is None or text[match.end() : match.end() + 1] != "@":
+        raise AddressError("malformed quoted local part")
+    content = _QUOTED_PAIR.sub(r"\1", match.group(1))
+    if not content:
+        raise AddressError("empty local part")
+    return content, text[match.end() + 1 :]
 
 
 def _check_utf8_local_part(local_text: str) -> None:

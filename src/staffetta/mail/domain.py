@@ -136,4 +136,4 @@ def parse_address_literal(text: str) -> AddressLiteral:
 
 def parse_host(text: str) -> Host:
     """A domain or an address literal. Raises DomainError."""
-    return parse_address_literal(text) if text.startswith("[") else parse_domain(text)
+    return parse_address_literal(text) if text[:1] == "[" else parse_domain(text)

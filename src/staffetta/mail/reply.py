@@ -6,6 +6,7 @@ The text is for the peer only. The operator's reason is a separate field of the 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ REPLY_TEXT_OCTETS: Final = 500
 """Longest text of one reply line of ours; RFC 5321 section 4.5.3.1.5 allows 512 octets for the whole line."""
 
 
-class EnhancedStatus(msgspec.Struct, frozen=True, order=True, gc=False):
+class EnhancedStatus(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """`class.subject.detail` of RFC 3463."""
 
     kind: int
@@ -27,7 +28,7 @@ class EnhancedStatus(msgspec.Struct, frozen=True, order=True, gc=False):
         return f"{self.kind}.{self.subject}.{self.detail}"
 
 
-class Reply(msgspec.Struct, frozen=True, gc=False):
+class Reply(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """One reply. `lines` are texts without code, enhanced status or line ends; there is at least one."""
 
     code: int
@@ -36,8 +37,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         """The reply on one line, as it stands in events and in the queue: `550 5.1.1 no such user`."""
-        status = f" {self.enhanced}" if self.enhanced else ""
-        return f"{self.code}{status} {' '.join(self.lines)}".rstrip()
+        return f"{_beginning(self.code, self.enhanced)} {' '.join(self.lines)}".rstrip()
 
     @property
     def is_positive(self) -> bool:
@@ -59,15 +59,18 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
         if len(self.lines) == 1:
             text = self.lines[0]
             if text.isascii() and text.isprintable() and len(text) <= REPLY_TEXT_OCTETS:
-                given = self.enhanced
-                if given is None:
-                    return f"{self.code} {text}\r\n".encode()
-                return f"{self.code} {given.kind}.{given.subject}.{given.detail} {text}\r\n".encode()
+                return f"{_beginning(self.code, self.enhanced)} {text}\r\n".encode()
         status = f"{self.enhanced} " if self.enhanced else ""
         texts = [status + _NOT_TEXT.sub("?", line)[:REPLY_TEXT_OCTETS] for line in self.lines]
         parts = [f"{self.code}-{text}\r\n" for text in texts[:-1]]
         parts.append(f"{self.code} {texts[-1]}\r\n")
         return "".join(parts).encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def _beginning(code: int, enhanced: EnhancedStatus | None) -> str:
+    """What stands before the text of a reply of one line; there are few of them."""
+    return f"{code} {enhanced}" if enhanced else f"{code}"
 
 
 def reply(code: int, enhanced: str, *lines: str) -> Reply:

@@ -120,14 +120,14 @@ def parse_bdat(argument: str) -> tuple[int, bool]:
 
 def _split_path(argument: str, begin: int) -> tuple[str, str]:
     """The path with its brackets, and the parameters behind it."""
-    if argument[begin : begin + 1] == " ":  # forbidden by RFC 5321 section 3.3, and common
-        begin += 1
     if argument[begin : begin + 1] != "<":
-        raise CommandError(NO_BRACKETS)
+        if argument[begin : begin + 2] != " <":
+            raise CommandError(NO_BRACKETS)
+        begin += 1  # a space before the path is forbidden by RFC 5321 section 3.3, and common
     end = argument.find(">", begin)
     if end < 0:
         raise CommandError(NO_BRACKETS)
-    if argument.find('"', begin, end) >= 0:
+    if '"' in argument and argument.find('"', begin, end) >= 0:
         match = _QUOTED_PATH.match(argument, begin)
         if match is None:
             raise CommandError(NO_BRACKETS)

@@ -15,7 +15,7 @@ MECHANISMS: Final = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
 """SASL mechanisms in the order in which they are offered."""
 
 
-class ServerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class ServerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True, cache_hash=True):
     """One door's settings of the dialogue. Sizes in octets.
 
     `normalise`: what happens to bare CR, bare LF and NUL in content: True makes them whole, False refuses the message.
