@@ -43,12 +43,14 @@ from staffetta.spool.sqlite_operations import (
     ReleaseRows,
     Rows,
     Statements,
+    Take,
+    Told,
     WriteChunks,
     quarantine,
     remove_loose,
 )
 from staffetta.spool.sqlite_schema import CHUNK_BITS
-from staffetta.spool.sqlite_writer import GroupWriter, Operation, WriterSettings, refusal
+from staffetta.spool.sqlite_writer import Awaited, GroupWriter, WriterSettings, refusal
 
 MOVED_CHUNKS: Final = 16
 """Chunks that one operation writes or removes."""
@@ -82,6 +84,7 @@ class SqliteSpool:
         )
         self._room.watch(self._writer.spare_octets)
         self._claimed = Claimed()
+        self._may_claim = self._claimed if settings.delivers else None
         self._overdue = queries.Sweep()
         self._undelayed = queries.Sweep()
         self._closed = False
@@ -147,15 +150,20 @@ class SqliteSpool:
 
     def begin_commit(self, new: Sequence[NewMessage]) -> asyncio.Future[object]:
         """`commit_many` for who needs no task: the future ends as it would. Raises SpoolUnavailable, ValueError."""
-        for one in new:
-            draft = one.draft
-            if one.message.size != len(one.head) + draft.stored_octets + draft.pending_octets:
-                raise ValueError(f"{one.message.id}: size {one.message.size} is not that of its content")
-        self._check_room(sum([len(one.head) + one.draft.pending_octets for one in new]))
-        claimed = self._claimed if self._settings.delivers else None
-        operation = Commit(self._loop.create_future(), new, claimed, self._release)
+        self._check_room(sum([_unstored_octets(one) for one in new]))
+        operation = Commit(self._loop.create_future(), new, self._may_claim, self._release)
         self._writer.submit(operation)
         return operation.future
+
+    def take(self, new: NewMessage, told: Told) -> None:
+        """`commit` for who waits for no future. Raises SpoolUnavailable, ValueError."""
+        self._check_room(_unstored_octets(new))
+        self._writer.submit(Take(new, self._may_claim, told))
+
+    def after_batch(self, call: Callable[[], None]) -> None:
+        """When `told` heard that a message is durable: call this when all those that became durable with it are told,
+        before anything else runs. Must not raise."""
+        self._writer.after_batch(call)
 
     async def record(
         self,
@@ -166,12 +174,11 @@ class SqliteSpool:
         destination: DestinationState | None = None,
     ) -> None:
         """See Spool. Raises ClaimLost for a recipient that this process has not claimed."""
-        known = self._claimed.find(message_id)
         future = self._loop.create_future()
-        await self._submit(
-            Record(future, self._claimed, message_id, steps, journal, notices=notices, destination=destination)
-        )
-        if known is not None and known[1] > LARGE_OCTETS:
+        operation = Record(future, self._claimed, message_id, steps, journal, notices=notices, destination=destination)
+        self._writer.submit(operation)
+        await future
+        if operation.size > LARGE_OCTETS:
             self._sweep_soon()
 
     async def append_journal(self, entries: Sequence[JournalEntry]) -> None:
@@ -208,14 +215,14 @@ class SqliteSpool:
         limit -= sum(len(claim.recipients) for claim in claims)
         if limit > 0:
             bounds = (null_path_received_before, received_before)
-            claims += await self._claim(await self._read(_old, self._overdue, bounds, limit, False))
+            claims += await self._claim(await self._read(partial(self._overdue.old, undelayed=False), bounds, limit))
         return claims
 
     async def undelayed(self, received_before: float, limit: int) -> list[Claim]:
         """See Spool."""
         await self._recovered()
         bounds = (received_before, received_before)
-        return await self._claim(await self._read(_old, self._undelayed, bounds, limit, True))
+        return await self._claim(await self._read(partial(self._undelayed.old, undelayed=True), bounds, limit))
 
     async def content(self, message_id: str) -> AsyncIterator[bytes]:
         """See Spool. Raises SpoolUnavailable when the content is not whole: a part of a message is never passed on."""
@@ -350,7 +357,7 @@ class SqliteSpool:
                 for seq, first, last in steps:
                     await self._submit(remove_loose(self._loop.create_future(), seq, first, last))
 
-    async def _submit(self, operation: Operation) -> object:
+    async def _submit(self, operation: Awaited) -> object:
         self._writer.submit(operation)
         return await operation.future
 
@@ -359,7 +366,7 @@ class SqliteSpool:
             raise SpoolUnavailable("the store is closed")
         try:
             return await self._loop.run_in_executor(
-                self._executor, lambda: _in_one_view(self._reader, question, arguments)
+                self._executor, lambda: queries.in_one_view(self._reader, question, arguments)
             )
         except apsw.Error as error:
             raise refusal(error) from error
@@ -369,20 +376,12 @@ class SqliteSpool:
             raise SpoolUnavailable("too little space left on the disk of the store", full=True)
 
 
-def _old(
-    connection: apsw.Connection, sweep: queries.Sweep, bounds: tuple[float, float], limit: int, undelayed: bool
-) -> list[queries.Found]:
-    return sweep.old(connection, bounds, limit, undelayed=undelayed)
-
-
-def _in_one_view(connection: apsw.Connection, question: Callable[..., Value], arguments: tuple[object, ...]) -> Value:
-    """Answer a question of several statements from one state of the store: a command may change it in between."""
-    connection.execute("BEGIN")
-    try:
-        return question(connection, *arguments)
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+def _unstored_octets(new: NewMessage) -> int:
+    """How much content this writes. Raises ValueError."""
+    octets = len(new.head) + new.draft.pending_octets
+    if new.message.size != octets + new.draft.stored_octets:
+        raise ValueError(f"{new.message.id}: size {new.message.size} is not that of its content")
+    return octets
 
 
 def _json_list(names: frozenset[str]) -> str:

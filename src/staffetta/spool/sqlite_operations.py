@@ -11,7 +11,7 @@ import apsw
 from staffetta.spool.contract import CHUNK_OCTETS, ClaimLost, DestinationState, Draft, JournalEntry, NewMessage, Step
 from staffetta.spool.sqlite_batch import Batch
 from staffetta.spool.sqlite_queries import number_of
-from staffetta.spool.sqlite_writer import Operation
+from staffetta.spool.sqlite_writer import Awaited, Operation
 
 EXPIRE_JOURNAL: Final = (
     "DELETE FROM journal WHERE seq <= (SELECT max(seq) FROM"
@@ -67,7 +67,7 @@ class Claimed:
         return len(self._messages)
 
 
-class WriteChunks(Operation):
+class WriteChunks(Awaited):
     """Content of a draft that is too large to wait in memory."""
 
     __slots__ = ("_chunks", "_draft", "_seq")
@@ -88,7 +88,7 @@ class WriteChunks(Operation):
         self._draft.stored_octets += sum(map(len, self._chunks))
 
 
-class Commit(Operation):
+class Commit(Awaited):
     """New messages, all or none."""
 
     __slots__ = ("_claimed", "_new", "_release", "_seqs")
@@ -120,10 +120,39 @@ class Commit(Operation):
                 self._release([(seq, recipient.index) for recipient in one.recipients])
 
 
-class Record(Operation):
+Told = Callable[[Exception | None], None]
+"""Hears that a message is durable, or why it is not. Must not raise."""
+
+
+class Take(Operation):
+    """One new message of somebody who waits for no future."""
+
+    __slots__ = ("_claimed", "_new", "_seq", "_told")
+
+    def __init__(self, new: NewMessage, claimed: Claimed | None, told: Told) -> None:
+        super().__init__(new.message.size)
+        self._new = new
+        self._claimed = claimed
+        self._told = told
+        self._seq = 0
+
+    def gather(self, batch: Batch, connection: apsw.Connection) -> None:
+        self._seq = batch.add_message(self._new, may_claim=self._claimed is not None)
+
+    def succeeded(self) -> None:
+        new = self._new
+        if new.claim and self._claimed is not None:
+            self._claimed.add(new.message.id, self._seq, new.message.size, len(new.recipients))
+        self._told(None)
+
+    def failed(self, error: Exception) -> None:
+        self._told(error)
+
+
+class Record(Awaited):
     """The end of one attempt."""
 
-    __slots__ = ("_claimed", "_destination", "_journal", "_message_id", "_notices", "_seqs", "_steps")
+    __slots__ = ("_claimed", "_destination", "_journal", "_message_id", "_notices", "_seqs", "_steps", "size")
 
     def __init__(
         self,
@@ -144,13 +173,16 @@ class Record(Operation):
         self._destination = destination
         self._claimed = claimed
         self._seqs: list[int] = []
+        self.size = 0
+        """Of the message, once it is known."""
 
     def gather(self, batch: Batch, connection: apsw.Connection) -> None:
         if self._steps:
             known = self._claimed.find(self._message_id) or number_of(connection, self._message_id)
             if known is None:
                 raise ClaimLost(f"{self._message_id} is not in the spool")
-            batch.add_steps(*known, self._steps)
+            seq, self.size = known
+            batch.add_steps(seq, self.size, self._steps)
         for entry in self._journal:
             batch.add_journal(entry)
         if self._notices:
@@ -164,7 +196,7 @@ class Record(Operation):
             _note_claims(self._claimed, self._notices, self._seqs)
 
 
-class AppendJournal(Operation):
+class AppendJournal(Awaited):
     """Events that belong to no transition."""
 
     __slots__ = ("_entries",)
@@ -182,7 +214,7 @@ Rows = Sequence[tuple[int, int]]
 """Message number and index of recipients."""
 
 
-class ClaimRows(Operation):
+class ClaimRows(Awaited):
     """Claim recipients that were found due. The result is the set of those that were still free."""
 
     __slots__ = ("_claimed", "_epoch", "_release", "_rows")
@@ -215,7 +247,7 @@ class ClaimRows(Operation):
             self._release(list(self.result))
 
 
-class ReleaseRows(Operation):
+class ReleaseRows(Awaited):
     """Let recipients go that an earlier process, or a session that is gone, had claimed: (number, index, lease)."""
 
     __slots__ = ("_rows",)
@@ -228,7 +260,7 @@ class ReleaseRows(Operation):
         batch.released.extend(self._rows)
 
 
-class Statements(Operation):
+class Statements(Awaited):
     """Rare writes: statements with their values. The result is how many rows the last one changed."""
 
     __slots__ = ("_statements",)

@@ -7,9 +7,9 @@ This module refuses to write, and to know threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import apsw
 import msgspec
@@ -83,12 +83,25 @@ WHERE message_seq > ? AND message_seq <= ? AND lease <> 0 AND lease <> ?
 """
 
 
+Value = TypeVar("Value")
+
+
 class Found(msgspec.Struct, frozen=True, gc=False):
     """Recipients of one message that may be claimed: as rows, to claim them by. `claim` is None for a damaged row."""
 
     rows: tuple[tuple[int, int], ...]
     size: int
     claim: Claim | None
+
+
+def in_one_view(connection: apsw.Connection, question: Callable[..., Value], arguments: tuple[object, ...]) -> Value:
+    """Answer a question of several statements from one state of the store: a command may change it in between."""
+    connection.execute("BEGIN")
+    try:
+        return question(connection, *arguments)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def due(connection: apsw.Connection, now: float, busy: str, limit: int, per_destination: int) -> list[Found]:

@@ -45,14 +45,12 @@ LOCK_PATIENCE_MILLISECONDS: Final = 10_000
 
 
 class Operation:
-    """Something to be written. `future` ends when it is durable, or with the reason why it is not."""
+    """Something to be written. It hears `succeeded` when it is durable, or `failed` with the reason why it is not."""
 
-    __slots__ = ("future", "octets", "result", "tried_with_room")
+    __slots__ = ("octets", "tried_with_room")
 
-    def __init__(self, future: asyncio.Future[object], octets: int = 0) -> None:
-        self.future = future
+    def __init__(self, octets: int = 0) -> None:
         self.octets = octets
-        self.result: object = None
         self.tried_with_room = False
 
     def gather(self, batch: Batch, connection: apsw.Connection) -> None:
@@ -60,6 +58,34 @@ class Operation:
 
     def run(self, connection: apsw.Connection) -> None:
         """Statements of its own, after the batch's."""
+
+    def succeeded(self) -> None:
+        """It is durable. Must not raise: others of the same batch have yet to hear it."""
+
+    def failed(self, error: Exception) -> None:
+        """It was not written and will not be."""
+
+
+class Awaited(Operation):
+    """An operation that somebody waits for: `future` ends with `result`, or with the reason."""
+
+    __slots__ = ("future", "result")
+
+    def __init__(self, future: asyncio.Future[object], octets: int = 0) -> None:
+        super().__init__(octets)
+        self.future = future
+        self.result: object = None
+
+    def succeeded(self) -> None:
+        self.committed()
+        if self.future.done():
+            self.abandoned()
+        else:
+            self.future.set_result(self.result)
+
+    def failed(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
     def committed(self) -> None:
         """It is durable."""
@@ -94,6 +120,7 @@ class GroupWriter:
         self._reconnected = 0
         self._changes = 0
         self._spare = 0
+        self._after: list[Callable[[], None]] = []
         self._idle: asyncio.Future[None] | None = None
         self._jobs: SimpleQueue[tuple[str, list[Operation]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="spool-commit", daemon=True)
@@ -101,9 +128,9 @@ class GroupWriter:
         connection.set_busy_timeout(0)
 
     def submit(self, operation: Operation) -> None:
-        """Queue an operation; its future tells the rest."""
+        """Queue an operation; it hears the rest."""
         if self._closed:
-            operation.future.set_exception(SpoolUnavailable("the store is closed"))
+            operation.failed(SpoolUnavailable("the store is closed"))
             return
         waiting = self._waiting
         waiting.append(operation)
@@ -116,6 +143,11 @@ class GroupWriter:
             self._gathering.cancel()
             self._gathering = None
             self._loop.call_soon(self._flush)
+
+    def after_batch(self, call: Callable[[], None]) -> None:
+        """For operations that hear that they succeeded: call this when all others of their batch have heard it too,
+        before anything else runs. Must not raise."""
+        self._after.append(call)
 
     def changes(self) -> int:
         """Changes when another connection wrote. While a commit runs: what was known before it."""
@@ -227,8 +259,7 @@ class GroupWriter:
 
     def _refuse(self, operations: list[Operation], error: Exception) -> None:
         for operation in operations:
-            if not operation.future.done():
-                operation.future.set_exception(refusal(error))
+            operation.failed(refusal(error))
         self._next()
 
     def _next(self) -> None:
@@ -260,11 +291,11 @@ class GroupWriter:
             (self._split if isinstance(error, apsw.FullError) else self._refuse)(operations, error)
             return
         for operation in operations:
-            operation.committed()
-            if operation.future.done():
-                operation.abandoned()
-            else:
-                operation.future.set_result(operation.result)
+            operation.succeeded()
+        if self._after:
+            after, self._after = self._after, []
+            for call in after:
+                call()
         if len(operations) == 1 or len(self._waiting) >= GATHER_OPERATIONS or self._idle is not None:
             self._next()  # who writes alone waits for nothing
         elif not self._scheduled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -179,6 +180,54 @@ def test_many_at_once_share_commits_and_come_back_to_whom_they_belong(tmp_path: 
         for number in range(0, 60, 7):
             assert len(await both.stored(number)) == 14 + number * 700
         assert len(both.delivery.claims) == 60
+
+    play(tmp_path, scene)
+
+
+def test_what_is_durable_together_is_acknowledged_at_once_and_before_it_goes_to_delivery(tmp_path: Path) -> None:
+    async def scene(both: Both) -> None:
+        told: list[list[int]] = []
+        answered, offer = both._answered, both.delivery.offer
+
+        def hear(frame: Any) -> None:
+            told.append([frame.number, *frame.others])
+            answered(frame)
+
+        def offer_after_the_answer(claim: Claim) -> None:
+            assert select.select([both.wire._socket], [], [], 0)[0], "the answer has not left"
+            offer(claim)
+
+        both.wire._received, both.delivery.offer = hear, offer_after_the_answer  # type: ignore[method-assign]
+        await asyncio.gather(*[both.send(number, 100) for number in range(5)])
+        assert told == [[1, 2, 3, 4, 5]]
+        assert [claim.message.id for claim in both.delivery.claims] == [f"m{number}" for number in range(5)]
+
+    play(tmp_path, scene)
+
+
+def test_a_bug_in_one_message_takes_no_other_away(tmp_path: Path) -> None:
+    async def scene(both: Both) -> None:
+        complaints: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        offer, count = both.delivery.offer, both.worker_log.count
+
+        def offer_or_fail(claim: Claim) -> None:
+            if claim.message.id == "m1":
+                raise ZeroDivisionError
+            offer(claim)
+
+        def count_or_fail(event: Any) -> None:
+            if event.id == "m2":
+                raise OverflowError
+            count(event)
+
+        both.delivery.offer, both.worker_log.count = offer_or_fail, count_or_fail  # type: ignore[method-assign]
+        sent = [asyncio.ensure_future(both.send(number, 100)) for number in range(4)]
+        await asyncio.wait([sent[0], sent[1], sent[3]])
+        assert [claim.message.id for claim in both.delivery.claims] == ["m0", "m2", "m3"]
+        assert [type(one["exception"]) for one in complaints] == [ZeroDivisionError, OverflowError]
+        assert not sent[2].done()
+        sent[2].cancel()
 
     play(tmp_path, scene)
 

@@ -1,6 +1,8 @@
 """What the main process does for the mail of one worker: make it durable, tell the log, give it to delivery.
 
-Arrivals of one read of the wire become operations of one group commit; nothing here takes a task per message.
+Arrivals of one read of the wire become operations of one group commit; nothing here takes a task per message. All that
+became durable together is acknowledged in one frame, which leaves before delivery hears of any of it: at the other end
+clients wait.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ class Answers(Protocol):
     def send(self, frame: msgspec.Struct) -> None:
         """Send a frame; dropped when nobody is there any more."""
 
+    def flush(self) -> None:
+        """Send now what would be sent at the end of this turn."""
+
 
 class Counter(msgspec.Struct, frozen=True):
     """What stands behind every desk."""
@@ -44,6 +49,7 @@ class MailDesk:
         self._counter = counter
         self._wire = wire
         self._drafts: dict[int, Draft] = {}
+        self._durable: list[tuple[Arrival, NewMessage]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -56,22 +62,40 @@ class MailDesk:
             self._wire.send(NotStored(arrival.number, "its content is not here"))
             return
         has_room = counter.dispatcher.has_room
-        claim = all(has_room(target.destination) for target in arrival.targets)
+        for target in arrival.targets:
+            if not has_room(target.destination):
+                claim = False
+                break
+        else:
+            claim = True
         new = new_message(arrival, draft, claim=claim)
         try:
-            future = counter.spool.begin_commit((new,))
+            counter.spool.take(new, partial(self._taken, arrival, new))
         except Exception as error:
             self._not_taken(arrival, draft, error)
-            return
-        future.add_done_callback(partial(self._committed, arrival, new))
 
-    def _committed(self, arrival: Arrival, new: NewMessage, done: asyncio.Future[object]) -> None:
-        error = done.exception()
+    def _taken(self, arrival: Arrival, new: NewMessage, error: Exception | None) -> None:
         if error is not None:
             self._not_taken(arrival, new.draft, error)
             return
+        if not self._durable:
+            self._counter.spool.after_batch(self._acknowledge)
+        self._durable.append((arrival, new))
+
+    def _acknowledge(self) -> None:
+        durable, self._durable = self._durable, []
+        first, *others = [arrival.number for arrival, _ in durable]
+        self._wire.send(Stored(first, tuple(others)))
+        self._wire.flush()
+        for arrival, new in durable:
+            try:
+                self._pass_on(arrival, new)
+            except Exception as error:  # a bug in what one message does must not leave the others lying
+                text = f"{arrival.heading.id} is durable and could not be passed on"
+                self._loop.call_exception_handler({"message": text, "exception": error})
+
+    def _pass_on(self, arrival: Arrival, new: NewMessage) -> None:
         counter = self._counter
-        self._wire.send(Stored(arrival.number))
         if arrival.log is not None:
             counter.log.pass_on(arrival.log or arrival.lines + b"\n", 1)
         if not new.claim:

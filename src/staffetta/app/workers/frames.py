@@ -193,9 +193,10 @@ class LoginTold(Frame, frozen=True, tag=20):
 
 
 class Stored(Frame, frozen=True, tag=30):
-    """What was asked is durable."""
+    """What was asked is durable, and so is what `others` asked."""
 
     number: int
+    others: tuple[int, ...] = ()
 
 
 class NotStored(Frame, frozen=True, tag=31):

@@ -165,14 +165,24 @@ class RemoteSpool:
 
     def answered(self, frame: Stored | NotStored) -> None:
         """The main process has done what was asked, or not."""
-        fault = None if isinstance(frame, Stored) else _fault(frame)
-        handing = self._handed_over.pop(frame.number, None)
+        if isinstance(frame, NotStored):
+            self._told(frame.number, _fault(frame))
+            return
+        for number in (frame.number, *frame.others):
+            try:
+                self._told(number, None)
+            except Exception as error:  # a bug in what one answer does must not take the others away
+                text = "the answer of the main process could not be dealt with"
+                self._loop.call_exception_handler({"message": text, "exception": error})
+
+    def _told(self, number: int, fault: Exception | None) -> None:
+        handing = self._handed_over.pop(number, None)
         if handing is not None:
             if fault is None:
                 self._log.count(handing.arrived.event)
             handing.end(fault)
             return
-        answer = self._waiting.pop(frame.number, None)
+        answer = self._waiting.pop(number, None)
         if answer is None or answer.done():
             return
         if fault is None:
