@@ -220,13 +220,11 @@ class TcpStream(asyncio.Protocol):
         """Flush what was written, say close_notify, close; cut off after CLOSE_SECONDS if the peer does not read."""
         if self._closing:
             return
+        if self._engine is not None and (farewell := self._engine.goodbye()):
+            self._held_back = (self._held_back or b"") + farewell  # the last reply and close_notify wake the peer once
         self.send_held_back()
         self._closing = True
         transport = self._transport
-        if self._engine is not None:
-            farewell = self._engine.goodbye()
-            if farewell:
-                transport.write(farewell)
         transport.close()
         if transport.get_write_buffer_size():
             self._timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)

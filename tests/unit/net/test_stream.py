@@ -14,6 +14,7 @@ from staffetta.net.contract import Endpoint
 from staffetta.net.engine import TlsEngine, TlsFailed
 from staffetta.net.memory import MemoryNetwork, MemoryTransport, single_octets, whole
 from staffetta.net.stream import HIGH_WATER_OCTETS, TcpStream
+from staffetta.net.turn import WriteBatch
 from staffetta.testing.recorder import Recorder
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -436,6 +437,51 @@ def test_writes_during_the_handshake_are_bounded_too(run: Run, server: ssl.SSLCo
         assert "flowing" in ours.happened
 
     run(main())
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written, write by write."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": (DOOR.address, DOOR.port)})
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def test_the_last_reply_and_close_notify_go_together(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    async def main() -> None:
+        ours, wire, near = Recorder(), Wire(), TlsEngine(client, server_side=False, server_name=NAME)
+        stream = TcpStream(ours.accept, WriteBatch(asyncio.get_running_loop()))
+        stream.connection_made(wire)
+        stream.start_tls(server, server_side=True)
+        while not near.handshake():
+            stream.data_received(near.flush())
+            await asyncio.sleep(0)
+            near.feed(b"".join(wire.written))
+            wire.written.clear()
+        stream.data_received(near.flush())
+        await asyncio.sleep(0)
+        near.feed(b"".join(wire.written))
+        assert near.read() is None  # a session ticket
+        wire.written.clear()
+        stream.write(b"221 bye\r\n")
+        stream.close()
+        (last,) = wire.written
+        near.feed(last)
+        assert [near.read(), near.read()] == [b"221 bye\r\n", b""]
+
+    asyncio.run(main())
 
 
 def test_closed_once_and_silent_after(run: Run) -> None:
