@@ -26,6 +26,7 @@ import msgspec
 
 from staffetta.spool.contract import ClaimLost, SpoolUnavailable
 from staffetta.spool.sqlite_batch import Batch, Hook
+from staffetta.spool.sqlite_gather import Gathering
 from staffetta.spool.sqlite_room import Room
 
 BATCH_OPERATIONS: Final = 64
@@ -35,7 +36,7 @@ BATCH_OCTETS: Final = 4 * 1024 * 1024
 """Most content in one transaction, for the same reason."""
 
 GATHER_SECONDS: Final = 0.003
-"""Under load the next batch begins this much after the last one ended, so that one flush serves more operations."""
+"""Under load (sqlite_gather) the next batch begins this much after the last one ended."""
 
 GATHER_OPERATIONS: Final = 16
 """So many need not wait for more."""
@@ -116,6 +117,7 @@ class GroupWriter:
         self._busy = False
         self._scheduled = False
         self._gathering: asyncio.TimerHandle | None = None
+        self._gather = Gathering()
         self._closed = False
         self._reconnected = 0
         self._changes = 0
@@ -296,8 +298,9 @@ class GroupWriter:
             after, self._after = self._after, []
             for call in after:
                 call()
-        if len(operations) == 1 or len(self._waiting) >= GATHER_OPERATIONS or self._idle is not None:
-            self._next()  # who writes alone waits for nothing
+        pays = self._gather.pays(len(operations))
+        if not pays or len(self._waiting) >= GATHER_OPERATIONS or self._idle is not None:
+            self._next()
         elif not self._scheduled:
             self._scheduled = True
             self._gathering = self._loop.call_later(GATHER_SECONDS, self._flush)
