@@ -182,7 +182,7 @@ class _UnencryptedStream(TcpStream):
     def _pretend(self, received: bytes) -> None:
         if self._closing:
             return
-        self._tls = PRETENDED
+        self.tls = PRETENDED
         self._handler.tls_established(PRETENDED)
         if received:
             self._handler.bytes_received(received)

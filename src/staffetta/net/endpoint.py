@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -49,11 +49,11 @@ def endpoint_of(name: Any) -> Endpoint | None:
     if name is None:
         return None
     if isinstance(name, tuple):
-        address = cast(str, name[0])
+        address: str = name[0]
         if ":" in address:
             address = address.partition("%")[0]
             if address.startswith("::ffff:") and "." in address:
                 address = address[7:]
-        return Endpoint(address, cast(int, name[1]))
+        return Endpoint(address, name[1])
     path = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
     return Endpoint(path or "unix", 0)

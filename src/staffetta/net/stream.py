@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final
 
 from staffetta.net.contract import Endpoint, StreamHandler, TlsFacts
 from staffetta.net.endpoint import endpoint_of
@@ -57,15 +57,15 @@ class TcpStream(asyncio.Protocol):
         "_held_back",
         "_local",
         "_paused",
-        "_peer",
         "_queued",
         "_server_name",
         "_server_side",
         "_timer",
-        "_tls",
         "_told",
         "_transport",
         "_transport_blocked",
+        "peer",
+        "tls",
     )
 
     def __init__(self, accept: Callable[[TcpStream], StreamHandler | None], batch: WriteBatch | None = None) -> None:
@@ -74,10 +74,12 @@ class TcpStream(asyncio.Protocol):
         self._held_back: bytes | None = None
         self._handler: StreamHandler = NOBODY
         self._transport: asyncio.Transport
-        self._peer = _NOWHERE
+        self.peer = _NOWHERE
+        """The other end."""
         self._local: Endpoint | None = None
         self._engine: TlsEngine | None = None
-        self._tls: TlsFacts | None = None
+        self.tls: TlsFacts | None = None
+        """The finished handshake, or None."""
         self._server_side = False
         self._server_name: str | None = None
         self._queued: list[bytes] | None = None
@@ -93,21 +95,11 @@ class TcpStream(asyncio.Protocol):
     # The face towards the owner: net.contract.Stream.
 
     @property
-    def peer(self) -> Endpoint:
-        """The other end."""
-        return self._peer
-
-    @property
     def local(self) -> Endpoint:
         """Our end."""
         if self._local is None:
             self._local = endpoint_of(self._transport.get_extra_info("sockname")) or _NOWHERE
         return self._local
-
-    @property
-    def tls(self) -> TlsFacts | None:
-        """The finished handshake, or None."""
-        return self._tls
 
     @property
     def closing(self) -> bool:
@@ -135,7 +127,7 @@ class TcpStream(asyncio.Protocol):
     @property
     def peer_certificate(self) -> bytes | None:
         """The certificate the peer showed, in DER; None without TLS."""
-        return self._engine.peer_certificate() if self._engine is not None and self._tls is not None else None
+        return self._engine.peer_certificate() if self._engine is not None and self.tls is not None else None
 
     def fileno(self) -> int:
         """The system's number of the socket; -1 when there is none."""
@@ -146,30 +138,26 @@ class TcpStream(asyncio.Protocol):
         """Send; during a handshake kept until it is done; dropped when the stream is closing."""
         if self._closing:
             return
-        engine = self._engine
-        if engine is None:
+        if self._engine is None:
             self._send(data)
-        elif self._tls is not None:
+        elif self.tls is not None:
             try:
-                self._send(engine.write(data))
+                self._send(self._engine.write(data))
             except TlsFailed as error:
                 self._fail(error)
         else:
             self._queue(data)
 
     def _send(self, data: bytes) -> None:
-        batch = self._batch
-        if batch is None:
-            self._transport.write(data)
-        elif self._held_back is not None:
+        if self._held_back is not None:
             self._held_back += data
             if len(self._held_back) > HELD_BACK_OCTETS:
                 self.send_held_back()
-        elif len(data) > HELD_BACK_OCTETS:
+        elif self._batch is None or len(data) > HELD_BACK_OCTETS:
             self._transport.write(data)
         else:
             self._held_back = data
-            batch.add(self)
+            self._batch.add(self)
 
     def send_held_back(self) -> None:
         """Send now what was to be sent at the end of the turn; nothing when it has gone already."""
@@ -239,13 +227,14 @@ class TcpStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop has connected us."""
-        self._transport = cast(asyncio.Transport, transport)
+        both_ways: Any = transport
+        self._transport = both_ways
         accept, self._accept = self._accept, None
         peer = endpoint_of(transport.get_extra_info("peername"))
         if peer is None or accept is None:  # gone before we looked
             self.abort()
             return
-        self._peer = peer
+        self.peer = peer
         try:
             handler = accept(self)
         except Exception as error:
@@ -274,7 +263,7 @@ class TcpStream(asyncio.Protocol):
         self._eof = True
         if self._engine is None:
             self._tell_finished()
-        elif self._tls is None:
+        elif self.tls is None:
             self._error = TlsFailed("the peer left during the handshake")
             self.abort()
         else:
@@ -315,7 +304,7 @@ class TcpStream(asyncio.Protocol):
         if engine is None:
             return
         try:
-            if self._tls is None and not self._shake_hands(engine):
+            if self.tls is None and not self._shake_hands(engine):
                 return
             while not (self._closing or self._paused or engine.finished):
                 piece = engine.read()
@@ -341,12 +330,12 @@ class TcpStream(asyncio.Protocol):
             self._send(reply)
         if not done:
             return False
-        self._tls = engine.facts(server_side=self._server_side, server_name=self._server_name)
+        self.tls = engine.facts(server_side=self._server_side, server_name=self._server_name)
         queued, self._queued = self._queued, None
         if queued:
             self._send(engine.write(b"".join(queued)))
             self._tell_blocked()
-        self._handler.tls_established(self._tls)
+        self._handler.tls_established(self.tls)
         return True
 
     def _queue(self, data: bytes) -> None:

@@ -19,4 +19,4 @@ def unread_octets(transport: asyncio.BaseTransport) -> int:
         found: bytes = fcntl.ioctl(sock.fileno(), termios.FIONREAD, _NOTHING)
     except OSError:
         return 0
-    return int(struct.unpack("i", found)[0])
+    return 0 if found == _NOTHING else int(struct.unpack("i", found)[0])

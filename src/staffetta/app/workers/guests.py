@@ -47,8 +47,10 @@ class GivenBack:
         """Look at who comes to a door."""
 
         def divert(stream: TcpStream) -> bool:
-            ends = (stream.peer, stream.local) if self._expected else None
-            if ends is None or ends not in self._expected:
+            if not self._expected:
+                return False
+            ends = (stream.peer, stream.local)
+            if ends not in self._expected:
                 return False
             del self._expected[ends]
             file = os.dup(stream.fileno())

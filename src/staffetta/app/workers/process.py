@@ -26,7 +26,7 @@ from staffetta.app.workers import frames
 from staffetta.app.workers.frames import TO_WORKER
 from staffetta.app.workers.guests import GivenBack, RemoteMasks
 from staffetta.app.workers.remote import RemoteLog, RemoteSpool
-from staffetta.app.workers.shared import ConnectionTable, SharedConnections, SharedLoginFailures, ToldAlarms
+from staffetta.app.workers.shared import ConnectionTable, SharedLoginFailures, ToldAlarms, connections_of
 from staffetta.app.workers.wire import Wire
 from staffetta.config.schema import Config
 from staffetta.net.listener import raise_descriptor_limit
@@ -39,6 +39,9 @@ from staffetta.spool.contract import Spool
 
 RETIRED_SECONDS: Final = 300.0
 """How long a resolver that was replaced still answers: examinations under way ask it."""
+
+
+_ANSWERS: Final = (frames.Stored, frames.NotStored)
 
 
 class _Next(msgspec.Struct, frozen=True):
@@ -84,7 +87,7 @@ class Worker:
     # Orders, one after the other.
 
     def _received(self, frame: Any) -> None:
-        if isinstance(frame, frames.Stored | frames.NotStored):
+        if isinstance(frame, _ANSWERS):
             self._spool.answered(frame)
         elif isinstance(frame, frames.LoginTold):
             if self._parts is not None:
@@ -187,7 +190,7 @@ class Worker:
             self._failures.take_over(pickle.loads(order.failures))  # noqa: S301 - as above
         common = Common(
             ToldAlarms(world.clock, lambda name, text: wire.send(frames.AlarmTold(name, text))),
-            SharedConnections(order.connections, limits.connections_per_client, self._table, self._place),
+            connections_of(order.connections, limits.connections_per_client, self._table, self._place),
             self._failures,
             self._spool.hand_over,
             hashing_threads=1 if self._table.workers > 1 else 2,

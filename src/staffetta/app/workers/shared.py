@@ -89,38 +89,46 @@ class ConnectionTable:
         self._memory.close()
 
 
+def connections_of(most: int, most_per_client: int, table: ConnectionTable, worker: int) -> Connections:
+    """The connections of a worker; where it is the only one there is nobody to share them with."""
+    if table.workers == 1:
+        return Connections(most, most_per_client)
+    return SharedConnections(most, most_per_client, table, worker)
+
+
 class SharedConnections(Connections):
     """Connections of one worker, judged with those of the others."""
 
-    __slots__ = ("_table", "_worker")
+    __slots__ = ("_places", "_table", "_worker")
 
     def __init__(self, most: int, most_per_client: int, table: ConnectionTable, worker: int) -> None:
         super().__init__(most, most_per_client)
         self._table = table
         self._worker = worker
+        self._places: dict[str, Places] = {}  # of the networks that are here
 
     def enter(self, client: str) -> Refusal | None:
         """See Connections."""
         table, worker = self._table, self._worker
-        if table.workers == 1:
-            return super().enter(client)
         if self.open + table.open_elsewhere(worker) >= self.most:
             return FULL_HOUSE
         network = client_network(client)
-        places = table.places(network)
+        places = self._places.get(network) or table.places(network)
         if self.of(network) + table.elsewhere(worker, places) >= self.most_per_client:
             return TOO_MANY_CONNECTIONS
         refusal = super().enter(client)
         if refusal is None:
+            self._places[network] = places
             table.add(worker, places, 1)
         return refusal
 
     def leave(self, client: str) -> None:
         """See Connections."""
         super().leave(client)
-        table = self._table
-        if table.workers > 1:
-            table.add(self._worker, table.places(client_network(client)), -1)
+        network = client_network(client)
+        self._table.add(self._worker, self._places[network], -1)
+        if not self.of(network):
+            del self._places[network]
 
 
 class SharedLoginFailures(LoginFailures):
