@@ -98,14 +98,11 @@ def identity_facts(header: Header) -> HeaderIdentity:
 
 
 def _claim(header: Header, names: tuple[bytes, ...], *, several: bool) -> _Claim:
-    fields: list[Field] = []
-    hidden: list[Field] = []
-    for name in names:
-        if header.shows(name):
-            fields += header.all(name)
-            hidden += header.disguised(name)
-    if not fields and not hidden:
+    shown = tuple(filter(header.shows, names))
+    if not shown:
         return _NOTHING
+    fields = [field for name in shown for field in header.all(name)]
+    hidden = [field for name in shown for field in header.disguised(name)]
     claim = _read(fields + [field for field in hidden if not field.is_found], several=several)
     return msgspec.structs.replace(claim, problem=DISGUISED) if hidden else claim
 

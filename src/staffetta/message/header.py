@@ -145,7 +145,8 @@ class Header:
 
     def shows(self, name: bytes) -> bool:
         """Whether there is a field that anybody could take for `name` (given in lower case): plain or disguised."""
-        return self._mentions(name) and (self.has(name) or bool(self.disguised(name)))
+        mentioned = name + b":" in (self._squeezed or self._squeeze())
+        return mentioned and (self.has(name) or bool(self.disguised(name)))
 
     def count(self, name: bytes) -> int:
         """How many fields are called `name` (given in lower case)."""
@@ -157,7 +158,7 @@ class Header:
     def disguised(self, name: bytes) -> list[Field]:
         """Fields that a generous reader could take for `name`, though they are not written plainly: white space or
         control characters in or around the name, or the colon on a continuation line."""
-        if not self._mentions(name) or self.well_formed:
+        if name + b":" not in (self._squeezed or self._squeeze()) or self.well_formed:
             return []
         return [field for field in self.fields if field.name == name and not field.is_plain]
 
@@ -187,12 +188,10 @@ class Header:
             self._lower = b"\r\n" + self.block.lower()
         return self._lower
 
-    def _mentions(self, name: bytes) -> bool:
-        """False when there can be no field called `name`, however disguised: what disguises a name is taken out of the
-        whole block, and then it stands nowhere before a colon."""
-        if not self._squeezed:
-            self._squeezed = self._lowered().translate(None, _CONTROLS)
-        return name + b":" in self._squeezed
+    def _squeeze(self) -> bytes:
+        # Without anything that could disguise a name: what does not stand here before a colon is the name of no field.
+        self._squeezed = self._lowered().translate(None, _CONTROLS)
+        return self._squeezed
 
     def _find(self, name: bytes, start: int) -> int:
         """Where in `block` the next field called `name` starts, at or after `start`; -1 when there is none."""

@@ -29,6 +29,7 @@ class Scan:
 
     __slots__ = (
         "_header",
+        "_hops",
         "_kept",
         "body_eight_bit",
         "header_complete",
@@ -41,6 +42,7 @@ class Scan:
     def __init__(self) -> None:
         self._kept: bytearray | None = None
         self._header: Header | None = None
+        self._hops: int | None = None
         self.octets = 0
         """Of the whole content so far."""
         self.header_octets = 0
@@ -91,7 +93,12 @@ class Scan:
     @property
     def hops(self) -> int:
         """How many Received fields the message came with."""
-        return self.header.count(b"received")
+        header = self._header
+        if header is None:
+            return 0
+        if self._hops is None:
+            self._hops = header.count(b"received")
+        return self._hops
 
     @property
     def message_id(self) -> str:

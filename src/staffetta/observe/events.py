@@ -8,8 +8,9 @@ Secrets are in neither. Control characters cannot break a line: JSON escapes the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 
@@ -251,10 +252,8 @@ class Notice(Event, frozen=True, gc=False, kw_only=True, omit_defaults=True):
 
 _encoder = msgspec.json.Encoder()
 
-
-def encode(event: Event) -> bytes:
-    """The event as one JSON line, without its line end."""
-    return _encoder.encode(event)
+encode: Final[Callable[[Event], bytes]] = _encoder.encode
+"""The event as one JSON line, without its line end."""
 
 
 def encode_all(events: Sequence[Event]) -> bytes:
