@@ -36,7 +36,6 @@ class Transaction:
 
     __slots__ = (
         "_begin_watch",
-        "_seen",
         "_targets",
         "claimed_sender",
         "client",
@@ -58,8 +57,8 @@ class Transaction:
         self.client = client
         self.rule = ""
         self.given: list[Mailbox | None] = []
-        self._targets: list[tuple[Recipient, Mailbox, Mailbox | None, str]] = []
-        self._seen: set[Mailbox] = set()
+        self._targets: dict[Mailbox, tuple[Recipient, Mailbox, Mailbox | None, str]] = {}
+        """By the name that must be met only once, in the order in which they came."""
         self.draft: Draft | None = None
         self.scan: Scan | None = None
         self.failed: Exception | None = None
@@ -86,14 +85,12 @@ class Transaction:
     def _add(self, recipient: Recipient, mailbox: Mailbox, destination: str, original: Mailbox | None) -> None:
         # Local names differ in no case; elsewhere that is their owner's business (RFC 5321 section 2.4).
         key = mailbox.folded() if destination else mailbox
-        if key not in self._seen:
-            self._seen.add(key)
-            self._targets.append((recipient, mailbox, original, destination))
+        self._targets.setdefault(key, (recipient, mailbox, original, destination))
 
     @property
     def forwarder(self) -> Domain | None:
         """The domain of ours whose alias sends this outside; None when none does."""
-        for _, _, original, destination in self._targets:
+        for _, _, original, destination in self._targets.values():
             if original is not None and not destination and isinstance(original.domain, Domain):
                 return original.domain
         return None
@@ -167,7 +164,7 @@ class Transaction:
             fold_local_part(field.value.strip(b" \t\r\n<>").decode("utf-8", "replace"))
             for field in header.all(b"delivered-to")
         }
-        for _, mailbox, _, destination in self._targets:
+        for _, mailbox, _, destination in self._targets.values():
             if destination and str(mailbox.folded()) in were_there:
                 return str(mailbox)
         return ""
@@ -189,6 +186,6 @@ class Transaction:
                     orcpt=recipient.orcpt,
                     original=original,
                 )
-                for index, (recipient, mailbox, original, key) in enumerate(self._targets)
+                for index, (recipient, mailbox, original, key) in enumerate(self._targets.values())
             ]
         )
