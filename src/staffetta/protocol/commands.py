@@ -23,8 +23,7 @@ ENVID_OCTETS: Final = 100
 ORCPT_OCTETS: Final = 500
 """Longest ORCPT, RFC 3461 section 4.2."""
 
-_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_VALUE = re.compile(r"[!-<>-~\u0080-\U0010ffff]+")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")
 _CHUNK = re.compile(r"([0-9]{1,19})( [Ll][Aa][Ss][Tt])?")
 _QUOTED_PATH = re.compile(r'<[^"<>]*"(?:[^"\\]|\\.)*"[^"<>]*>')
@@ -76,14 +75,14 @@ def parse_mail(argument: str, message_size: int) -> Sender:
     if not smtputf8 and not rest.isascii():
         raise CommandError(NOT_ASCII, "non_ascii")
     values = _mail_values(given)
-    size = values.get("SIZE")
-    if size is not None and int(size) > message_size:
+    size = int(values["SIZE"]) if "SIZE" in values else None
+    if size is not None and size > message_size:
         raise CommandError(DECLARED_TOO_BIG, "message_size")
     return Sender(
         _reverse_path(path, smtputf8=smtputf8),
         body=Body.EIGHT_BIT_MIME if values.get("BODY") == "8BITMIME" else Body.SEVEN_BIT,
         smtputf8=smtputf8,
-        declared_size=None if size is None else int(size),
+        declared_size=size,
         ret=Return(values["RET"]) if "RET" in values else None,
         envid=values.get("ENVID"),
     )
@@ -164,13 +163,13 @@ def _parameters(text: str) -> dict[str, str]:
     """Keywords in upper case, and their values; "" for none."""
     given: dict[str, str] = {}
     for item in text.split(" "):
-        keyword, equals, value = item.partition("=")
-        if not _KEYWORD.fullmatch(keyword) or (equals and not _VALUE.fullmatch(value)):
+        match = _PARAMETER.fullmatch(item)
+        if match is None:
             raise CommandError(BAD_PARAMETER)
-        keyword = keyword.upper()
+        keyword = match[1].upper()
         if keyword in given:
             raise CommandError(PARAMETER_TWICE)
-        given[keyword] = value
+        given[keyword] = match[2] or ""
     return given
 
 
