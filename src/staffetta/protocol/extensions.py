@@ -39,7 +39,7 @@ def greeting(settings: ServerSettings) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def hello_reply(settings: ServerSettings, *, esmtp: bool, tls: bool, authenticated: bool) -> bytes:
+def hello_reply(settings: ServerSettings, esmtp: bool, tls: bool, authenticated: bool) -> bytes:
     """The answer to a HELO or EHLO that was accepted, as it goes over the wire."""
     if not esmtp:
         return b"250 %b\r\n" % settings.hostname.encode("ascii")

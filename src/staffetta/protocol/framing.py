@@ -146,7 +146,11 @@ class Inbox:
         if not end:
             return self._unfinished_line(limit) if buffer else None
         line = buffer[at:end]
-        self._use(end)
+        if end == len(buffer):  # `_use` in place: this is met at every command
+            self.buffer = b""
+            self._at = 0
+        else:
+            self._at = end
         if len(line) > COMMAND_LINE_OCTETS or line[-2:] != b"\r\n" or self._dropped or self._tainted:
             fault = self._odd_line(line, limit)
             if fault is not None:

@@ -88,22 +88,19 @@ class ServerConnection(Turns):
 
     # Sessions and transactions.
 
-    def _greet_client(self, argument: str, *, esmtp: bool) -> Step:
-        verb = "EHLO" if esmtp else "HELO"
+    def _ehlo(self, argument: str, *, esmtp: bool = True) -> Step:
         try:
             event = Hello(parse_hello(argument), esmtp)
         except CommandError as error:
+            verb = "EHLO" if esmtp else "HELO"
             return self.refuse(error.reply, error.rule, verb.lower(), f"{verb} {argument}")
         self.state.transaction = None
         self._esmtp = esmtp
         self.answered = _hello_answered
         return event
 
-    def _ehlo(self, argument: str) -> Step:
-        return self._greet_client(argument, esmtp=True)
-
     def _helo(self, argument: str) -> Step:
-        return self._greet_client(argument, esmtp=False)
+        return self._ehlo(argument, esmtp=False)
 
     def _mail(self, argument: str) -> Step:
         refusal = self.state.judge_mail()
@@ -113,7 +110,7 @@ class ServerConnection(Turns):
             event = MailFrom(parse_mail(argument, self.settings.message_size))
         except CommandError as error:
             return self.refuse(error.reply, error.rule, "mail", f"MAIL {argument}")
-        self._offered = Transaction(smtputf8=event.sender.smtputf8)
+        self._offered = Transaction(event.sender.smtputf8)
         self.answered = _mail_answered
         return event
 
@@ -328,9 +325,7 @@ def _hello_answered(connection: ServerConnection, reply: Reply) -> None:
         return
     settings, state = connection.settings, connection.state
     state.hello = True
-    connection.output.append(
-        hello_reply(settings, esmtp=connection._esmtp, tls=state.tls, authenticated=state.authenticated)
-    )
+    connection.output.append(hello_reply(settings, connection._esmtp, state.tls, state.authenticated))
 
 
 def _mail_answered(connection: ServerConnection, reply: Reply) -> None:

@@ -19,7 +19,7 @@ class Transaction:
 
     __slots__ = ("chunked", "content", "recipients", "smtputf8")
 
-    def __init__(self, *, smtputf8: bool) -> None:
+    def __init__(self, smtputf8: bool) -> None:
         self.smtputf8: Final = smtputf8
         self.recipients = 0
         self.content: ContentFilter | None = None
@@ -31,7 +31,7 @@ class State:
 
     __slots__ = ("auth_tried", "authenticated", "hello", "tls", "transaction")
 
-    def __init__(self, *, tls: bool) -> None:
+    def __init__(self, tls: bool) -> None:
         self.tls: Final = tls
         self.hello = False
         self.authenticated = False

@@ -66,7 +66,7 @@ class Turns:
         self.closing = False
         """True when nothing more will be read: write the output, then close."""
         self.phase = command_phase
-        self.state = State(tls=tls)
+        self.state = State(tls)
         self.inbox: Final = Inbox()
         self.output: list[bytes] = []
         self.answered: Callable[[Any, Reply], None] | None = None
