@@ -14,7 +14,7 @@ from staffetta.app.wiring import Parts
 from staffetta.config.schema import Config
 from staffetta.mail.address import Mailbox
 from staffetta.mail.network import Network
-from staffetta.policy.door import Role
+from staffetta.policy.door import MX
 from staffetta.policy.masking import Ask, Facts, Masking, Standing, Suspicion, judge, standing_of
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _trust_of(config: Config) -> tuple[Network, ...]:
 
 def greeted_as(session: Session) -> str:
     """The name that counts: "" at a door that is not open to everybody."""
-    return session.helo if session.door.door.role is Role.MX else ""
+    return session.helo if session.door.door.role is MX else ""
 
 
 def asked_for(session: Session, transaction: Transaction) -> str:

@@ -21,7 +21,7 @@ from staffetta.intake.watching import watch_of
 from staffetta.mail.address import NullPath
 from staffetta.mail.reply import reply
 from staffetta.policy.door import Client
-from staffetta.policy.relay import ONLY_BOUNCES, Place, may_reach, may_send
+from staffetta.policy.relay import ONLY_BOUNCES, OUTSIDE, may_reach, may_send
 from staffetta.policy.verdict import Refusal
 from staffetta.protocol import events as said
 from staffetta.protocol.server import ServerConnection
@@ -89,7 +89,7 @@ def rcpt_to(session: Session, event: said.RcptTo, core: ServerConnection) -> Non
     transaction.add(event.recipient, resolution)
     masks = session.house.masks
     if masks is not None and transaction.client.trusted and not (session.probe or session.login):
-        masks.asked(session, transaction, outside=resolution.place is Place.OUTSIDE)
+        masks.asked(session, transaction, outside=resolution.place is OUTSIDE)
     core.answer(RECIPIENT_OK)
 
 

@@ -9,7 +9,7 @@ from staffetta.intake.examination import Examination
 from staffetta.intake.signing import BodyToSign, body_to_sign
 from staffetta.intake.transaction import Watch
 from staffetta.message.header import Header
-from staffetta.policy.door import Role
+from staffetta.policy.door import MX
 from staffetta.policy.signing import may_be_signed
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def watch_of(session: Session) -> Callable[[Header], Watch | None] | None:
     """What begins to look when the header is complete; None when nobody needs to."""
     house = session.house
     room = house.examining
-    if room is not None and session.door.door.role is Role.MX and session.rights is None:
+    if room is not None and session.door.door.role is MX and session.rights is None:
         return lambda header: Examination(room, header)
     if house.signing is not None and may_be_signed(session.door.door, session.rights):
         return _sign

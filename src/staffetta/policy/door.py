@@ -7,6 +7,7 @@ is a fact that somebody else establishes.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -23,6 +24,11 @@ class Role(StrEnum):
     """Login required; may send anywhere, only as itself."""
     RELAY = "relay"
     """Trusted clients may send anywhere; others only after login."""
+
+
+MX: Final = Role.MX
+RELAY: Final = Role.RELAY
+"""By these names where every message asks: to find a member in its enumeration costs Python ten times as much."""
 
 
 class Door(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from staffetta.mail.reply import reply
-from staffetta.policy.door import Client, Door, Role
+from staffetta.policy.door import MX, RELAY, Client, Door
 from staffetta.policy.verdict import Allowed, Refusal, Verdict
 
 
@@ -24,6 +24,11 @@ class Place(StrEnum):
     OUTSIDE = "outside"
     """Somebody else's domain."""
 
+
+LOCAL: Final = Place.LOCAL
+UNKNOWN: Final = Place.UNKNOWN
+OUTSIDE: Final = Place.OUTSIDE
+"""As MX in policy/door."""
 
 OPEN_TO_ALL: Final = Allowed("mx")
 TRUSTED_NETWORK: Final = Allowed("trusted_network")
@@ -66,13 +71,13 @@ ONLY_BOUNCES: Final = Refusal(
 
 def may_send(door: Door, client: Client) -> Verdict:
     """May this client begin a mail transaction? Asked at MAIL, so that no address is looked up for strangers."""
-    if door.role is Role.MX:
+    if door.role is MX:
         return OPEN_TO_ALL
     if door.local and client.trusted:
         return LOCAL_SUBMISSION
     if client.logged_in:
         return LOGGED_IN
-    if door.role is Role.RELAY and client.trusted:
+    if door.role is RELAY and client.trusted:
         return TRUSTED_NETWORK
     if client.withdrawn:
         return TRUST_WITHDRAWN
@@ -88,10 +93,10 @@ def may_reach(door: Door, client: Client, place: Place) -> Verdict:
     first = may_send(door, client)
     if isinstance(first, Refusal):
         return first
-    if place is Place.LOCAL:
+    if place is LOCAL:
         return first if door.local else LOCAL_RECIPIENT
-    if place is Place.UNKNOWN:
+    if place is UNKNOWN:
         return UNKNOWN_RECIPIENT
-    if door.role is not Role.MX:
+    if door.role is not MX:
         return first
     return RELAYING_DENIED_AT_MX if client.logged_in else RELAYING_DENIED
