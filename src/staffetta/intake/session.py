@@ -101,7 +101,7 @@ class Session:
         self.transaction: Transaction | None = None
         self.content_began = 0.0
         self.content_octets = 0
-        self.deadline = house.monotonic() + min(PROXY_SECONDS, door.idle_seconds)
+        self.deadline = FOREVER
         self._core: ServerConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._proxy: ProxyReader | None = None
@@ -118,6 +118,7 @@ class Session:
             at_door.add(self)
         if door.proxies is not None and door.proxies.contains(self.client):
             self._proxy = ProxyReader()
+            self.deadline = house.monotonic() + min(PROXY_SECONDS, door.idle_seconds)
         else:
             self._begin(now)
 

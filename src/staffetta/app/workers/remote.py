@@ -26,33 +26,30 @@ MOST_UNSENT_OCTETS: Final = 8 * 1024 * 1024
 
 
 class RemoteLog:
-    """The log of a worker: lines are made here, and written by the main process."""
+    """The log of a worker: lines are made here, and written by the main process.
+
+    Events are counted, and their lines made, when as many have gathered as travel together: what is done many times
+    in a row costs half."""
 
     def __init__(self, wire: Wire, lines: LineMaker) -> None:
         self.counters = Counters()
+        """Complete after a `flush`."""
         self._wire = wire
         self._lines = lines
         self._loop = asyncio.get_running_loop()
-        self._waiting = bytearray()
-        self._count = 0
+        self._waiting: list[Event] = []
         self._dropped = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def adopt(self, lines: LineMaker) -> None:
         """Make lines in another way from now on."""
+        self.flush()
         self._lines = lines
 
     def emit(self, event: Event) -> None:
         """Count an event, and log it."""
-        self.counters.observe(event)
-        if not self._lines.wants(event):
-            return
-        if self._wire.unsent > MOST_UNSENT_OCTETS:
-            self._dropped += 1
-            return
-        self._waiting += self._lines.render(event)
-        self._count += 1
-        if self._count >= LINES_AT_ONCE:
+        self._waiting.append(event)
+        if len(self._waiting) >= LINES_AT_ONCE:
             self.flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(GATHER_SECONDS, self.flush)
@@ -62,10 +59,17 @@ class RemoteLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._count or self._dropped:
-            self._wire.send(LogLines(bytes(self._waiting), self._count, self._dropped))
-            self._waiting.clear()
-            self._count = self._dropped = 0
+        events, self._waiting = self._waiting, []
+        for event in events:
+            self.counters.observe(event)
+        wanted = [event for event in events if self._lines.wants(event)]
+        if self._wire.unsent > MOST_UNSENT_OCTETS:
+            self._dropped += len(wanted)
+            wanted.clear()
+        if wanted or self._dropped:
+            lines = b"".join([self._lines.render(event) for event in wanted])
+            self._wire.send(LogLines(lines, len(wanted), self._dropped))
+            self._dropped = 0
 
     def line_of(self, event: Accept) -> bytes | None:
         """The line for an event that the main process will log: b"" where it is what the journal says, None for none.
