@@ -18,30 +18,24 @@ DISCARDED_OCTETS: Final = 256 * 1024 * 1024
 """So much content beyond the limit is read and thrown away to stay in step; then the connection is closed."""
 
 
-class DataReception:
+def read_data(turns: Turns) -> Step:
     """DATA: up to CRLF.CRLF."""
-
-    __slots__ = ("_content", "_limit")
-
-    def __init__(self, content: ContentFilter, limit: int) -> None:
-        self._content = content
-        self._limit = limit + DISCARDED_OCTETS
-
-    def __call__(self, turns: Turns) -> Step:
-        """Read on."""
-        inbox, content = turns.inbox, self._content
-        stretch = inbox.data()
-        if stretch is None:
-            return MORE
-        kept = content.take(stretch) if stretch else b""
-        if inbox.data_ended:
-            return _ended(turns, content, kept)
-        if kept:
-            return Content(kept)
-        if content.octets <= self._limit:
-            return None
-        turns.answered = _answered_and_closed
-        return ContentEnd(content.octets, content.problem)
+    inbox = turns.inbox
+    stretch = inbox.data()
+    if stretch is None:
+        return MORE
+    transaction = turns.state.transaction
+    content = None if transaction is None else transaction.content
+    assert content is not None  # noqa: S101 - it was made when DATA was allowed
+    kept = content.take(stretch) if stretch else b""
+    if inbox.data_ended:
+        return _ended(turns, content, kept)
+    if kept:
+        return Content(kept)
+    if content.octets <= turns.settings.message_size + DISCARDED_OCTETS:
+        return None
+    turns.answered = _answered_and_closed
+    return ContentEnd(content.octets, content.problem)
 
 
 class ChunkReception:

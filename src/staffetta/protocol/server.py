@@ -16,7 +16,7 @@ from staffetta.protocol.commands import CommandError, parse_bdat, parse_hello, p
 from staffetta.protocol.events import DataStart, Hello, MailFrom, Quit, RcptTo, Reset, StartTls, Violation
 from staffetta.protocol.extensions import ServerSettings, greeting, hello_reply
 from staffetta.protocol.framing import AUTH_LINE_OCTETS, ContentFilter, LineFault
-from staffetta.protocol.reception import DataReception, begin_chunk, refuse_chunk
+from staffetta.protocol.reception import begin_chunk, read_data, refuse_chunk
 from staffetta.protocol.states import State, Transaction
 from staffetta.protocol.turns import MORE, Step, Turns, encoded
 
@@ -348,7 +348,8 @@ def _data_answered(connection: ServerConnection, reply: Reply) -> None:
         connection.state.transaction = None
         return
     connection.inbox.begin_data()
-    connection.phase = DataReception(connection._begin_content(chunked=False), connection.settings.message_size)
+    connection._begin_content(chunked=False)
+    connection.phase = read_data
 
 
 def _first_chunk_answered(connection: ServerConnection, reply: Reply) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, Final, Literal
 
 from staffetta.mail.reply import Reply
@@ -30,8 +31,9 @@ Step = Event | Literal[More.OCTETS] | None
 """An event; more octets are needed; or None: go on."""
 
 Phase = Callable[[Any], Step]
-"""What the octets are for at the moment. It is given the session. A plain function, or an object with its own state;
-never a bound method of the session, which would be a circle in memory."""
+"""What the octets are for at the moment. It is given the session. A plain function, which is not called without octets,
+or an object with its own state, which is: it may have something to say when its last octets are used. Never a bound
+method of the session, which would be a circle in memory."""
 
 
 @lru_cache(maxsize=256)
@@ -103,7 +105,7 @@ class Turns:
         inbox = self.inbox
         if inbox.later is not None:
             inbox.gather()
-        elif not inbox.buffer and self.phase is self.command_phase:
+        elif not inbox.buffer and type(self.phase) is FunctionType:
             return None  # the usual case: nothing came behind the command that was answered
         while not self.closing:
             step = self.phase(self)
