@@ -146,9 +146,18 @@ class PresumedLogin(Logins):
         self._accounts = store
         self._login = login.folded() if login is not None else None
 
-    async def verify(self, username: str, password: str) -> LoginVerdict:
+    def look(self, mailbox: Mailbox | None, password: str) -> LoginVerdict:
         """Is it the one?"""
-        return self.proven(username)
+        name = "" if mailbox is None else str(mailbox)
+        if mailbox is None or mailbox != self._login:
+            return LoginVerdict(LoginResult.REFUSED, name, "wrong password")
+        try:
+            account = self._accounts.get(mailbox)
+        except AccountsUnavailable as error:
+            return LoginVerdict(LoginResult.PUT_OFF, name, str(error))
+        if account is None:
+            return LoginVerdict(LoginResult.REFUSED, name, "no such account")
+        return LoginVerdict(LoginResult.ACCEPTED, name, "", account)
 
     def scram_keys(self, username: str) -> ScramKeys:
         """Nobody proves anything here. Raises AccountsUnavailable."""
@@ -156,16 +165,7 @@ class PresumedLogin(Logins):
 
     def proven(self, username: str) -> LoginVerdict:
         """The same."""
-        mailbox = login_name(username)
-        if mailbox is None or mailbox != self._login:
-            return LoginVerdict(LoginResult.REFUSED, "" if mailbox is None else str(mailbox), "wrong password")
-        try:
-            account = self._accounts.get(mailbox)
-        except AccountsUnavailable as error:
-            return LoginVerdict(LoginResult.PUT_OFF, str(mailbox), str(error))
-        if account is None:
-            return LoginVerdict(LoginResult.REFUSED, str(mailbox), "no such account")
-        return LoginVerdict(LoginResult.ACCEPTED, str(mailbox), "", account)
+        return self.look(login_name(username), "")
 
 
 class _UnencryptedStream(TcpStream):
