@@ -10,6 +10,7 @@ This module refuses to know transactions.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from typing import Final
 
 import msgspec
@@ -29,8 +30,8 @@ STRETCH_BITS: Final = 10
 """1024 messages are a stretch (see message_key). Measured: shorter ones write no fewer pages to speak of, and make more
 to look into: this is 4 ms for a million messages."""
 
-HASH_BITS: Final = 32
-"""The rest of such a key is this much of a hash."""
+CHECKSUM_BITS: Final = 32
+"""The rest of such a key."""
 
 FREE: Final = 0
 """The lease of a recipient that nobody works on; any other value is the epoch of the process that claimed it."""
@@ -237,12 +238,17 @@ def host_of(domain: str) -> Host:
 def message_key(message_id: str, next_seq: int) -> int:
     """What the journal's index holds of a Message-ID that came when `next_seq` was the number of the next message.
 
-    Hashes alone would be written all over the index, a page for each message. Behind the number of their stretch those
-    that come together stand together, and who looks for one looks once into each stretch.
+    Checksums alone would be written all over the index, a page for each message. Behind the number of their stretch
+    those that come together stand together, and who looks for one looks once into each stretch.
     """
-    return (next_seq >> STRETCH_BITS) << HASH_BITS | message_hash(message_id) & ((1 << HASH_BITS) - 1)
+    return (next_seq >> STRETCH_BITS) << CHECKSUM_BITS | message_checksum(message_id)
+
+
+def message_checksum(message_id: str) -> int:
+    """32 bits of a Message-ID. Others that have the same do no more harm than the same Message-ID again."""
+    return zlib.crc32(message_id.encode("utf-8", "replace"))
 
 
 def message_hash(message_id: str) -> int:
-    """64 bits of a Message-ID: the whole key in rows that are older than stretches."""
+    """64 bits of a Message-ID: the key in rows that are older than stretches."""
     return int.from_bytes(hashlib.blake2b(message_id.encode("utf-8", "replace"), digest_size=8).digest(), signed=True)

@@ -14,7 +14,7 @@ from staffetta.spool.database import open_database
 from staffetta.spool.sqlite import SqliteSpool
 from staffetta.spool.sqlite_batch import Batch
 from staffetta.spool.sqlite_journal import rows_of_header
-from staffetta.spool.sqlite_schema import HASH_BITS, MIGRATIONS, STRETCH_BITS, message_hash
+from staffetta.spool.sqlite_schema import CHECKSUM_BITS, MIGRATIONS, STRETCH_BITS, message_checksum, message_hash
 
 STRETCH = 1 << STRETCH_BITS
 NAME = "1234.5678@source.example"
@@ -58,6 +58,13 @@ def test_it_is_found_in_every_stretch(connection: apsw.Connection, numbers: list
     assert found(connection, "none@source.example") == []
 
 
+def test_others_with_the_same_checksum_are_left_out(connection: apsw.Connection) -> None:
+    names = ["plumless", "buckeroo"]
+    assert message_checksum(names[0]) == message_checksum(names[1])
+    write(connection, 1, *names)
+    assert [found(connection, name) for name in names] == [[1], [2]]
+
+
 def test_it_is_found_where_the_first_stretches_were_forgotten(connection: apsw.Connection) -> None:
     for number in range(0, 20 * STRETCH, STRETCH // 2):
         write(connection, number, NAME)
@@ -70,7 +77,7 @@ def test_it_is_found_where_the_first_stretches_were_forgotten(connection: apsw.C
 def test_what_comes_together_stands_together(connection: apsw.Connection) -> None:
     write(connection, 5 * STRETCH, *[f"{number}@source.example" for number in range(500)])
     [bounds] = connection.execute("SELECT min(message_key), max(message_key) FROM journal").fetchall()
-    assert [key >> HASH_BITS for key in bounds] == [5, 5]
+    assert [key >> CHECKSUM_BITS for key in bounds] == [5, 5]
 
 
 def test_rows_from_before_stretches_are_found_after_the_upgrade(tmp_path: Path) -> None:
