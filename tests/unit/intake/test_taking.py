@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -120,3 +120,23 @@ def test_what_was_stored_of_a_message_that_is_not_taken_does_not_stay(place: Any
         here.leave(session)
 
     place(play)
+
+
+@pytest.mark.parametrize("fault", [None, SpoolUnavailable("gone")])
+def test_what_is_under_way_can_be_awaited(fault: Exception | None) -> None:
+    async def wait(handing: UnderWay) -> None:
+        await handing
+
+    async def main() -> None:
+        handing = UnderWay(cast(Any, None))
+        told = asyncio.create_task(wait(handing))
+        await asyncio.sleep(0)
+        handing.end(fault)
+        assert await asyncio.gather(told, return_exceptions=True) == [fault]
+        given_up = asyncio.create_task(wait(handing))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.sleep(0)
+        handing.end(fault)
+
+    asyncio.run(main())

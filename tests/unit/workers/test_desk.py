@@ -9,14 +9,14 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import pytest
 
 from staffetta.app.workers.desk import Counter, MailDesk
 from staffetta.app.workers.frames import FROM_WORKER, TO_WORKER, Append, Arrival, Chunk, Discard, LogLines
-from staffetta.app.workers.remote import LINES_AT_ONCE, RemoteLog, RemoteSpool
+from staffetta.app.workers.remote import LINES_AT_ONCE, MOST_UNSENT_OCTETS, RemoteLog, RemoteSpool
 from staffetta.app.workers.wire import Wire
 from staffetta.intake.handover import CONTENT_AT_HAND_OCTETS, Arrived
 from staffetta.mail.address import parse_mailbox
@@ -326,6 +326,42 @@ def test_lines_travel_in_stretches(tmp_path: Path) -> None:
         assert both.worker_log.counters.total(Connect) == LINES_AT_ONCE + 3
 
     play(tmp_path, scene)
+
+
+def connect(client: str) -> Connect:
+    return Connect(time=moment(1.0), session="s", listener="mx", client=client, tls="")
+
+
+def test_lines_are_left_out_and_counted_while_the_main_process_reads_nothing() -> None:
+    async def scene() -> None:
+        wire = SimpleNamespace(unsent=MOST_UNSENT_OCTETS + 1, sent=[])
+        wire.send = wire.sent.append
+        log = RemoteLog(cast(Wire, wire), LineMaker(LogSettings("json"), -1))
+        log.emit(connect("a"))
+        log.emit(connect("b"))
+        log.flush()
+        wire.unsent = 0
+        log.emit(connect("c"))
+        log.flush()
+        log.flush()
+        assert [(frame.count, frame.dropped, frame.lines.count(b"\n")) for frame in wire.sent] == [(0, 2, 0), (1, 0, 1)]
+        assert log.counters.total(Connect) == 3
+
+    asyncio.run(scene())
+
+
+def test_a_line_is_as_the_configuration_said_when_it_happened() -> None:
+    async def scene() -> None:
+        wire = SimpleNamespace(unsent=0, sent=[])
+        wire.send = wire.sent.append
+        log = RemoteLog(cast(Wire, wire), LineMaker(LogSettings("json"), -1))
+        log.emit(connect("a"))
+        log.adopt(LineMaker(LogSettings("text"), -1))
+        log.emit(connect("b"))
+        log.flush()
+        assert [frame.lines.startswith(b"{") for frame in wire.sent] == [True, False]
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize(

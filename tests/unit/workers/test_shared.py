@@ -16,11 +16,13 @@ from staffetta.app.workers.shared import (
     SharedConnections,
     SharedLoginFailures,
     ToldAlarms,
+    connections_of,
 )
 from staffetta.policy.rate import (
     FULL_HOUSE,
     NETWORK_FAILED,
     TOO_MANY_CONNECTIONS,
+    Connections,
     LoginFailures,
     LoginLimits,
     client_network,
@@ -73,6 +75,28 @@ def test_connections_of_a_dead_worker_are_gone() -> None:
     here.leave("192.0.2.1")
     assert fresh.enter("192.0.2.1") is None
     table.close()
+
+
+def test_nothing_is_remembered_of_clients_that_have_gone() -> None:
+    table = ConnectionTable(2, b"k" * 16)
+    rooms = [SharedConnections(10, 1, table, place) for place in range(2)]
+    clients = ["192.0.2.1", "2001:db8::1"]
+    assert [rooms[0].enter(client) for client in clients] == [None, None]
+    assert [rooms[0].enter("2001:db8::2"), rooms[1].enter("192.0.2.1")] == [TOO_MANY_CONNECTIONS] * 2
+    for client in clients:
+        rooms[0].leave(client)
+    assert [room._places for room in rooms] == [{}, {}]
+    assert rooms[1].enter("192.0.2.1") is None
+    table.close()
+
+
+def test_a_worker_alone_counts_for_itself() -> None:
+    for workers, kind in ((1, Connections), (2, SharedConnections)):
+        table = ConnectionTable(workers, b"k" * 16)
+        room = connections_of(2, 1, table, 0)
+        assert type(room) is kind
+        assert [room.enter("192.0.2.1"), room.enter("192.0.2.1")] == [None, TOO_MANY_CONNECTIONS]
+        table.close()
 
 
 def test_strangers_hardly_ever_count_for_each_other() -> None:
