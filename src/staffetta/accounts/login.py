@@ -90,7 +90,10 @@ def login_name(username: str) -> Mailbox | None:
 
 
 class Logins:
-    """Checks logins against the store. One per relay; belongs to its event loop."""
+    """Checks logins against the store. One per relay; belongs to its event loop.
+
+    `decoy` is hashed against for who does not exist; None: one is made, which takes as long as a login.
+    """
 
     def __init__(
         self,
@@ -99,13 +102,14 @@ class Logins:
         threads: int = HASHING_THREADS,
         waiting: int = WAITING_LOGINS,
         monotonic: Callable[[], float] = time.monotonic,
+        decoy: str | None = None,
     ) -> None:
         self._store = store
         self._most_waiting = waiting
         self._monotonic = monotonic
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="password")
         self._waiting = 0
-        self._decoy = store.hasher.decoy()
+        self._decoy = store.hasher.decoy() if decoy is None else decoy
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[str, tuple[str, bytes, float]] = OrderedDict()
 

@@ -142,7 +142,7 @@ class PresumedLogin(Logins):
     """Believes one name, whatever the password, and nobody else. For dry runs only."""
 
     def __init__(self, store: AccountStore, login: Mailbox | None) -> None:
-        super().__init__(store, threads=1)
+        super().__init__(store, threads=1, decoy="")  # it hashes nothing, and may be made on a relay's own loop
         self._accounts = store
         self._login = login.folded() if login is not None else None
 
