@@ -145,8 +145,7 @@ class Header:
 
     def shows(self, name: bytes) -> bool:
         """Whether there is a field that anybody could take for `name` (given in lower case): plain or disguised."""
-        mentioned = name + b":" in (self._squeezed or self._squeeze())
-        return mentioned and (self.has(name) or bool(self.disguised(name)))
+        return self._mentions(name) and (self.has(name) or bool(self.disguised(name)))
 
     def count(self, name: bytes) -> int:
         """How many fields are called `name` (given in lower case)."""
@@ -158,7 +157,7 @@ class Header:
     def disguised(self, name: bytes) -> list[Field]:
         """Fields that a generous reader could take for `name`, though they are not written plainly: white space or
         control characters in or around the name, or the colon on a continuation line."""
-        if name + b":" not in (self._squeezed or self._squeeze()) or self.well_formed:
+        if not self._mentions(name) or self.well_formed:
             return []
         return [field for field in self.fields if field.name == name and not field.is_plain]
 
@@ -188,10 +187,12 @@ class Header:
             self._lower = b"\r\n" + self.block.lower()
         return self._lower
 
-    def _squeeze(self) -> bytes:
-        # Without anything that could disguise a name: what does not stand here before a colon is the name of no field.
-        self._squeezed = self._lowered().translate(None, _CONTROLS)
-        return self._squeezed
+    def _mentions(self, name: bytes) -> bool:
+        """False when no field can be called `name`, however disguised: with all that disguises a name taken out of the
+        block, it stands nowhere before a colon."""
+        if not self._squeezed:
+            self._squeezed = self._lowered().translate(None, _CONTROLS)
+        return self._squeezed.find(name + b":") >= 0  # `in` takes twice as long for bytes
 
     def _find(self, name: bytes, start: int) -> int:
         """Where in `block` the next field called `name` starts, at or after `start`; -1 when there is none."""
