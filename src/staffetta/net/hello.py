@@ -18,6 +18,7 @@ OURS: Final = frozenset({b"smtp", b"imap", b"pop3"})
 _HANDSHAKE_RECORD: Final = b"\x16"
 _CLIENT_HELLO: Final = 1
 _ALPN_EXTENSION: Final = 16
+_ALPN_TYPE: Final = _ALPN_EXTENSION.to_bytes(2, "big")
 
 _BEFORE_SESSION: Final = 1 + 3 + 2 + 32
 """Type, length, version and random of a ClientHello."""
@@ -40,6 +41,8 @@ def offered_protocols(octets: bytes) -> tuple[bytes, ...] | None:
         message = _handshake_message(octets)
     except (_Short, struct.error):
         return None
+    if _ALPN_TYPE not in message:
+        return ()  # as with most mail clients: there is nothing to walk to
     try:
         return _alpn_of(message)
     except (_Short, struct.error, IndexError):
