@@ -17,6 +17,7 @@ from staffetta.accounts.login import (
     LoginResult,
     Logins,
     LoginVerdict,
+    Unhashed,
     login_name,
 )
 from staffetta.accounts.passwords import Cost, Hasher
@@ -223,3 +224,29 @@ def test_a_store_that_cannot_be_read_is_nobodys_fault(house: House, tmp_path: Pa
 def test_login_names(text: str, name: str | None) -> None:
     found = login_name(text)
     assert (None if found is None else str(found)) == name
+
+
+def test_only_a_remembered_password_is_judged_without_a_hash(house: House) -> None:
+    """Whoever is not there and whoever guesses wrong go the same way: to a hash."""
+    anna = login_name("anna@example.com")
+    for mailbox, password in ((anna, "secret"), (anna, "wrong"), (login_name("bob@example.com"), "x"), (None, "x")):
+        assert isinstance(house.logins.look(mailbox, password), Unhashed)
+    assert house.verify("anna@example.com", "secret")
+    looked = house.logins.look(anna, "secret")
+    assert isinstance(looked, LoginVerdict)
+    assert looked.account is not None
+    assert looked.account.address == ANNA
+    assert isinstance(house.logins.look(anna, "wrong"), Unhashed)
+    house.store.set_password(ANNA, "new")
+    assert isinstance(house.logins.look(anna, "secret"), Unhashed)
+
+
+def test_what_waits_for_its_hash_does_not_show_the_password(house: House) -> None:
+    assert "secret" not in repr(house.logins.look(login_name("anna@example.com"), "secret"))
+
+
+def test_a_decoy_that_is_given_is_not_made(house: House) -> None:
+    logins = Logins(house.store, decoy="")
+    assert not asyncio.run(logins.verify("bob@example.com", "x"))
+    logins.close()
+    assert house.hasher.checked == [""]

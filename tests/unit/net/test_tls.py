@@ -216,6 +216,28 @@ def test_a_server_name_from_outside_is_kept_only_if_printable(server: ssl.SSLCon
     assert far.facts(server_side=True, server_name=None).server_name == ""
 
 
+def test_openssl_is_not_asked_for_what_has_not_come(server: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    read = ssl.SSLObject.read
+
+    def counted(self: ssl.SSLObject, octets: int) -> bytes:
+        asked.append(octets)
+        return read(self, octets)  # type: ignore[return-value]
+
+    monkeypatch.setattr(ssl.SSLObject, "read", counted)
+    far = TlsEngine(server, server_side=True, server_name=None)
+    near = TlsEngine(ClientContexts().unverified(), server_side=False, server_name=NAME)
+    while not (near.handshake() and far.established):
+        far.feed(near.flush())
+        far.handshake()
+        near.feed(far.flush())
+    assert far.read() is None
+    assert asked == []
+    far.feed(near.write(b"QUIT\r\n") + near.goodbye())
+    assert [far.read(), far.read(), far.read()] == [b"QUIT\r\n", b"", b""]
+    assert len(asked) == 2
+
+
 def test_a_key_that_cannot_be_read_again_still_makes_contexts(
     own: tuple[Authority, Issued], monkeypatch: pytest.MonkeyPatch
 ) -> None:
