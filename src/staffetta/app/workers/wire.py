@@ -44,7 +44,9 @@ SEND_OCTETS: Final = 1024 * 1024
 
 _LENGTH: Final = struct.Struct("<I")
 _NO_LENGTH: Final = bytes(_LENGTH.size)
-_FILE_OCTETS: Final = 4
+_LENGTH_OCTETS: Final = _LENGTH.size
+_FILES_SPACE: Final = socket.CMSG_SPACE(FILES_AT_ONCE * 4)
+"""Room for the numbers of open files that come with what is read."""
 
 
 class WireBroken(Exception):
@@ -201,8 +203,7 @@ class Wire:
         self._fail()
 
     def _read(self, view: memoryview) -> int:
-        space = socket.CMSG_SPACE(FILES_AT_ONCE * _FILE_OCTETS)
-        got, ancillary, flags, _ = self._socket.recvmsg_into([view[self._have :]], space)
+        got, ancillary, flags, _ = self._socket.recvmsg_into([view[self._have :]], _FILES_SPACE)
         if ancillary:
             for level, kind, data in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -213,19 +214,20 @@ class Wire:
 
     def _cut(self, view: memoryview, have: int) -> None:
         """Give every whole frame on, and keep the rest in front."""
+        decode, received, length_at = self._decode, self._received, _LENGTH.unpack_from
         start, needed = 0, 0
-        while have - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(view, start)
+        while (body := start + _LENGTH_OCTETS) <= have:
+            (length,) = length_at(view, start)
             if length > LONGEST_FRAME_OCTETS:
                 raise WireBroken(f"a frame of {length} octets")
-            end = start + _LENGTH.size + length
+            end = body + length
             if end > have:
                 needed = end - start
                 break
-            frame = self._decode(view[start + _LENGTH.size : end])
+            frame = decode(view[body:end])
             start = end
             try:
-                self._received(frame)
+                received(frame)
             except Exception as error:  # a bug in what one frame does must not take the others away
                 self._report(error)
             if self.closed:
