@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from staffetta.protocol.content import BareLineEnd, LineGuard, Stuffer, wrap
@@ -85,3 +87,28 @@ def test_guard_supplies_the_last_line_end() -> None:
     guard.check(b"\r")
     guard.check(b"\n")
     assert guard.finish() == b""
+
+
+def judged_octet_by_octet(content: bytes) -> bytes | None:
+    """The wire form, None for what must not leave: written without a search."""
+    wire = b""
+    for at, octet in enumerate(content):
+        before = content[at - 1] if at else None
+        behind = content[at + 1] if at + 1 < len(content) else None
+        if octet == 0 or (octet == 10 and before != 13) or (octet == 13 and behind != 10):
+            return None
+        if octet == 46 and before in {None, 10}:
+            wire += b"."
+        wire += content[at : at + 1]
+    return wire + (b".\r\n" if wire[-1:] in {b"", b"\n"} else b"\r\n.\r\n")
+
+
+def test_every_short_content_is_judged_as_octet_by_octet() -> None:
+    for length in range(7):
+        for octets in itertools.product(b"\r\n.\0a", repeat=length):
+            content = bytes(octets)
+            try:
+                wire = wrap(content)
+            except BareLineEnd:
+                wire = None
+            assert wire == judged_octet_by_octet(content), content
