@@ -74,7 +74,7 @@ def parse_domain(text: str) -> Domain:
     if len(text) > DOMAIN_OCTETS:  # before anything is converted: the time of that is quadratic
         raise DomainError(f"domain longer than {DOMAIN_OCTETS} octets")
     if text.isascii():
-        name = _lower(text)
+        name = text.lower()
     else:
         _check_count(sum(not label.isascii() for label in text.split(".")))
         try:
