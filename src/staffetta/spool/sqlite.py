@@ -162,7 +162,7 @@ class SqliteSpool:
 
     def after_batch(self, call: Callable[[], None]) -> None:
         """When `told` heard that a message is durable: call this when all those that became durable with it are told,
-        before anything else runs. Must not raise."""
+        before anything else runs."""
         self._writer.after_batch(call)
 
     async def record(

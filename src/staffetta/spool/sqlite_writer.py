@@ -148,7 +148,7 @@ class GroupWriter:
 
     def after_batch(self, call: Callable[[], None]) -> None:
         """For operations that hear that they succeeded: call this when all others of their batch have heard it too,
-        before anything else runs. Must not raise."""
+        before anything else runs."""
         self._after.append(call)
 
     def changes(self) -> int:
@@ -297,7 +297,11 @@ class GroupWriter:
         if self._after:
             after, self._after = self._after, []
             for call in after:
-                call()
+                try:
+                    call()
+                except Exception as bug:  # must not stop the store
+                    text = "what was to happen after a batch broke off"
+                    self._loop.call_exception_handler({"message": text, "exception": bug})
         pays = self._gather.pays(len(operations))
         if not pays or len(self._waiting) >= GATHER_OPERATIONS or self._idle is not None:
             self._next()

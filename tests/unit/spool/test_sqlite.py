@@ -521,3 +521,51 @@ def test_recovery_that_meets_a_locked_store_is_tried_again(tmp_path: Path) -> No
         await second.close()
 
     asyncio.run(story())
+
+
+def test_what_hears_of_a_whole_batch_runs_before_anything_else_and_cannot_stop_the_store(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool) -> None:
+        loop = asyncio.get_running_loop()
+        heard: list[str] = []
+        complaints: list[dict[str, object]] = []
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+
+        def whole() -> None:
+            heard.append("whole")
+            raise ZeroDivisionError
+
+        def told(error: Exception | None) -> None:
+            assert error is None
+            heard.append("one")
+            loop.call_soon(heard.append, "later")
+            if heard == ["one"]:
+                spool.after_batch(whole)
+
+        spool.take(new_message(Letter("A")), told)
+        spool.take(new_message(Letter("B")), told)
+        await spool.commit(new_message(Letter("C")))
+        await asyncio.sleep(0)
+        assert heard == ["one", "one", "whole", "later", "later"]
+        assert [type(one["exception"]) for one in complaints] == [ZeroDivisionError]
+        await spool.commit(new_message(Letter("D")))
+        assert (await spool.ledger()).queued == 4
+
+    with_spool(tmp_path, story)
+
+
+def test_who_wants_no_future_hears_why_a_message_was_not_taken(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool) -> None:
+        heard: list[Exception | None] = []
+        await spool.commit(new_message(Letter("A")))
+        spool.take(new_message(Letter("A")), heard.append)
+        spool.take(new_message(Letter("B")), heard.append)
+        await spool.commit(new_message(Letter("C")))
+        assert sorted(type(error).__name__ for error in heard) == ["NoneType", "SpoolUnavailable"]
+        await spool.close()
+        spool.take(new_message(Letter("D")), heard.append)
+        assert str(heard[-1]) == "the store is closed"
+
+    async def whole() -> None:
+        await story(await opened(tmp_path))
+
+    asyncio.run(whole())

@@ -276,6 +276,22 @@ def test_a_worker_that_dies_leaves_nothing_but_what_arrived_whole(tmp_path: Path
     play(tmp_path, scene)
 
 
+def test_a_worker_found_dead_by_its_answer_takes_no_message_away(tmp_path: Path) -> None:
+    async def scene(both: Both) -> None:
+        def then_die(arrival: Arrival) -> None:
+            both.desk.arrival(arrival)
+            asyncio.get_running_loop().remove_reader(both.main._socket.fileno())
+            both.wire.drop()
+
+        both._does[Arrival] = then_die
+        sent = asyncio.create_task(both.send(7, 100))
+        await until(lambda: both.main.closed)
+        assert [claim.message.id for claim in both.delivery.claims] == ["m7"]
+        sent.cancel()
+
+    play(tmp_path, scene)
+
+
 def test_a_store_that_cannot_says_so_and_can_be_asked_again(tmp_path: Path) -> None:
     async def scene(both: Both) -> None:
         def full(octets: int) -> None:
