@@ -30,6 +30,7 @@ OPENING_OCTETS: Final = 16
 _END_OF_DATA: Final = b"\r\n.\r\n"
 _END_OF_DATA_OCTETS: Final = len(_END_OF_DATA)
 _DOT_LINE = re.compile(rb"\r\n\.(?:\r\n)?")  # a search for it is faster than `find` of three octets
+_NUL: Final = 0
 _CR: Final = 13
 _DOT: Final = 46
 
@@ -311,7 +312,7 @@ class ContentFilter:
         if stretch[-1:] == b"\r":
             self._carried_cr = True
             stretch = stretch[:-1]
-        if b"\0" in stretch or has_bare_line_end(stretch):
+        if _NUL in stretch or has_bare_line_end(stretch):
             stretch = self._odd_stretch(stretch)
         octets = len(stretch)
         self.octets += octets
