@@ -138,6 +138,7 @@ class Relay:
         undo.push_async_callback(self.worlds[0].close)
         stores = Stores(self.spool, self.accounts)
         self.parts = Parts(config, self.worlds[0], stores, self.emit, self.room_for_sessions(config))
+        self.spool.expect_from(self._senders)
         self.parts.dispatcher.start()
         undo.push_async_callback(self.parts.dispatcher.stop)
         self.doors = [OpenDoor(opening, sockets, self.parts.house) for opening, sockets in doors]
@@ -164,6 +165,11 @@ class Relay:
         """What workers are to do by a configuration; `doors` in its order."""
         files = None if certificate is None else certificate.files
         return Orders(config, files, tuple(doors), self.room_for_sessions(config))
+
+    def _senders(self) -> int:
+        """Clients of all doors, wherever they are."""
+        here = len(self.parts.house.sessions)
+        return here if self.staff is None else here + self.staff.senders
 
     def _cannot_go_on(self, reason: str) -> None:
         self.failed = True

@@ -165,6 +165,10 @@ class SqliteSpool:
         before anything else runs."""
         self._writer.after_batch(call)
 
+    def expect_from(self, senders: Callable[[], int]) -> None:
+        """How many are connected that could send a message: when all of them wait, a batch waits for nobody else."""
+        self._writer.gathering.senders = senders
+
     async def record(
         self,
         message_id: str,

@@ -1,43 +1,46 @@
 """Whether the next batch of the group commit waits a moment, so that one flush serves more operations.
 
-A wait pays while enough comes during it. A few clients send no more than a message each before they are answered, and
-then all of them wait for a timer; nothing tells such clients from a burst that has just begun but what a wait brings.
-This module refuses to know clocks, and what is written.
+A wait pays as long as somebody may still come. Whoever has sent a message says no more until it is durable; when all
+who are connected have done so, nobody is left to wait for. This module refuses to know clocks, and what is written.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Final
 
-WORTH_OPERATIONS: Final = 12
-"""A wait that ends with fewer was in vain: five clients could do no more, each with a message and the end of one."""
+GATHER_OPERATIONS: Final = 16
+"""So many need not wait for more."""
 
-VAIN_WAITS: Final = 3
-"""So many waits in vain, one after the other, are no accident."""
 
-BATCHES_AT_ONCE: Final = 64
-"""Then so many batches wait for nothing, before another wait is tried: some 60 ms."""
+def _nobody_knows() -> int:
+    return sys.maxsize
 
 
 class Gathering:
-    """Learns from each batch that was written."""
+    """What waits for the next batch. `senders` tells how many are connected; one too many costs the time of a wait, one
+    too few a flush."""
 
-    __slots__ = ("_at_once", "_vain", "_waited")
+    __slots__ = ("operations", "senders", "waiting_senders")
 
     def __init__(self) -> None:
-        self._waited = False
-        self._vain = 0
-        self._at_once = 0
+        self.operations = 0
+        self.waiting_senders = 0
+        self.senders: Callable[[], int] = _nobody_knows
 
-    def pays(self, operations: int) -> bool:
-        """A batch of so many operations was written: shall the next one wait? Who writes alone waits for nothing."""
-        if operations >= WORTH_OPERATIONS:
-            self._vain = self._at_once = 0
-        elif self._waited:
-            self._vain += 1
-            if self._vain >= VAIN_WAITS:
-                self._at_once = BATCHES_AT_ONCE
-        elif self._at_once:
-            self._at_once -= 1
-        self._waited = operations > 1 and not self._at_once
-        return self._waited
+    def add(self, *, sender_waits: bool) -> None:
+        """One more operation waits, and its sender may wait with it."""
+        self.operations += 1
+        self.waiting_senders += sender_waits
+
+    def take(self, *, sender_waits: bool) -> None:
+        """An operation is on its way."""
+        self.operations -= 1
+        self.waiting_senders -= sender_waits
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is won by waiting for more."""
+        waiting = self.waiting_senders
+        return self.operations >= GATHER_OPERATIONS or (waiting > 0 and waiting >= self.senders())

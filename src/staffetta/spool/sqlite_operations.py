@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import apsw
 
@@ -72,6 +72,8 @@ class WriteChunks(Awaited):
 
     __slots__ = ("_chunks", "_draft", "_seq")
 
+    sender_waits: ClassVar[bool] = True
+
     def __init__(self, future: Future, draft: Draft, chunks: Sequence[bytes]) -> None:
         super().__init__(future, len(chunks) * CHUNK_OCTETS)
         self._draft = draft
@@ -92,6 +94,8 @@ class Commit(Awaited):
     """New messages, all or none."""
 
     __slots__ = ("_claimed", "_new", "_release", "_seqs")
+
+    sender_waits: ClassVar[bool] = True
 
     def __init__(
         self, future: Future, new: Sequence[NewMessage], claimed: Claimed | None, release: Callable[[Rows], None]
@@ -128,6 +132,8 @@ class Take(Operation):
     """One new message of somebody who waits for no future."""
 
     __slots__ = ("_claimed", "_new", "_seq", "_told")
+
+    sender_waits: ClassVar[bool] = True
 
     def __init__(self, new: NewMessage, claimed: Claimed | None, told: Told) -> None:
         super().__init__(new.message.size)

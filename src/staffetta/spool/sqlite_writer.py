@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 import apsw
 import msgspec
@@ -36,10 +36,7 @@ BATCH_OCTETS: Final = 4 * 1024 * 1024
 """Most content in one transaction, for the same reason."""
 
 GATHER_SECONDS: Final = 0.003
-"""Under load (sqlite_gather) the next batch begins this much after the last one ended."""
-
-GATHER_OPERATIONS: Final = 16
-"""So many need not wait for more."""
+"""Under load the next batch begins this much after the last one ended, unless it is complete before (sqlite_gather)."""
 
 LOCK_PATIENCE_MILLISECONDS: Final = 10_000
 """How long the worker waits for another process's transaction before what has gathered is refused."""
@@ -49,6 +46,9 @@ class Operation:
     """Something to be written. It hears `succeeded` when it is durable, or `failed` with the reason why it is not."""
 
     __slots__ = ("octets", "tried_with_room")
+
+    sender_waits: ClassVar[bool] = False
+    """Somebody sends no more until it is durable."""
 
     def __init__(self, octets: int = 0) -> None:
         self.octets = octets
@@ -116,8 +116,8 @@ class GroupWriter:
         self._alone: deque[Operation] = deque()
         self._busy = False
         self._scheduled = False
-        self._gathering: asyncio.TimerHandle | None = None
-        self._gather = Gathering()
+        self._timer: asyncio.TimerHandle | None = None
+        self.gathering = Gathering()
         self._closed = False
         self._reconnected = 0
         self._changes = 0
@@ -134,16 +134,16 @@ class GroupWriter:
         if self._closed:
             operation.failed(SpoolUnavailable("the store is closed"))
             return
-        waiting = self._waiting
-        waiting.append(operation)
+        self._waiting.append(operation)
+        self.gathering.add(sender_waits=operation.sender_waits)
         if self._busy:
             return
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        elif self._gathering is not None and len(waiting) >= GATHER_OPERATIONS:
-            self._gathering.cancel()
-            self._gathering = None
+        elif self._timer is not None and self.gathering.complete:
+            self._timer.cancel()
+            self._timer = None
             self._loop.call_soon(self._flush)
 
     def after_batch(self, call: Callable[[], None]) -> None:
@@ -192,12 +192,14 @@ class GroupWriter:
             octets += waiting[0].octets
             if octets > BATCH_OCTETS and taken:
                 break
-            taken.append(waiting.popleft())
+            operation = waiting.popleft()
+            self.gathering.take(sender_waits=operation.sender_waits)
+            taken.append(operation)
         return taken
 
     def _flush(self) -> None:
         self._scheduled = False
-        self._gathering = None
+        self._timer = None
         if self._busy:
             return
         operations = self._take()
@@ -302,12 +304,11 @@ class GroupWriter:
                 except Exception as bug:  # must not stop the store
                     text = "what was to happen after a batch broke off"
                     self._loop.call_exception_handler({"message": text, "exception": bug})
-        pays = self._gather.pays(len(operations))
-        if not pays or len(self._waiting) >= GATHER_OPERATIONS or self._idle is not None:
-            self._next()
+        if len(operations) == 1 or self.gathering.complete or self._idle is not None:
+            self._next()  # who writes alone waits for nothing
         elif not self._scheduled:
             self._scheduled = True
-            self._gathering = self._loop.call_later(GATHER_SECONDS, self._flush)
+            self._timer = self._loop.call_later(GATHER_SECONDS, self._flush)
 
     def _work(self) -> None:
         while (item := self._jobs.get()) is not None:

@@ -1,45 +1,50 @@
-"""When the next batch waits, and when it does not: played with batches of so many operations."""
+"""When a batch waits for more, and when nobody is left to wait for."""
 
 from __future__ import annotations
 
 import pytest
 
-from staffetta.spool.sqlite_gather import BATCHES_AT_ONCE, VAIN_WAITS, WORTH_OPERATIONS, Gathering
-
-FEW, MANY = WORTH_OPERATIONS - 1, WORTH_OPERATIONS
+from staffetta.spool.sqlite_gather import GATHER_OPERATIONS, Gathering
 
 
-def waits(gathering: Gathering, operations: int, batches: int) -> int:
-    """How many of so many batches, all of the same size, make the next one wait."""
-    return sum(gathering.pays(operations) for _ in range(batches))
+def gathering(messages: int, ends: int, senders: int | None) -> Gathering:
+    """So many new messages and ends of attempts wait, of so many connected clients."""
+    one = Gathering()
+    if senders is not None:
+        one.senders = lambda: senders
+    for _ in range(messages):
+        one.add(sender_waits=True)
+    for _ in range(ends):
+        one.add(sender_waits=False)
+    return one
 
 
-def test_who_writes_alone_waits_for_nothing() -> None:
-    assert waits(Gathering(), 1, 1000) == 0
+@pytest.mark.parametrize(
+    ("messages", "ends", "senders", "complete"),
+    [
+        (1, 0, 1, True),  # the only client waits
+        (1, 0, 2, False),  # the other may send yet
+        (2, 0, 2, True),
+        (2, 5, 2, True),
+        (3, 0, 2, True),  # one has gone meanwhile
+        (0, 3, 0, False),  # ends of attempts keep no client waiting
+        (0, 3, 5, False),
+        (8, 8, 20, True),  # enough for one flush
+        (8, GATHER_OPERATIONS - 9, 20, False),
+        (1, 0, None, False),  # nobody knows how many there are
+        (GATHER_OPERATIONS, 0, None, True),
+    ],
+)
+def test_a_batch_is_complete_when_nobody_can_add_to_it(
+    messages: int, ends: int, senders: int | None, complete: bool
+) -> None:
+    assert gathering(messages, ends, senders).complete is complete
 
 
-def test_under_load_every_batch_waits() -> None:
-    assert waits(Gathering(), MANY, 1000) == 1000
-
-
-@pytest.mark.parametrize("operations", [2, FEW])
-def test_a_few_clients_wait_hardly_ever(operations: int) -> None:
-    gathering = Gathering()
-    assert waits(gathering, operations, VAIN_WAITS) == VAIN_WAITS
-    assert waits(gathering, operations, BATCHES_AT_ONCE) == 0
-    assert waits(gathering, operations, 10 * (BATCHES_AT_ONCE + 1)) == 10
-
-
-def test_one_lull_changes_nothing() -> None:
-    gathering = Gathering()
-    for _ in range(100):
-        assert waits(gathering, MANY, 3) == 3
-        assert waits(gathering, FEW, VAIN_WAITS - 1) == VAIN_WAITS - 1
-
-
-def test_a_burst_after_a_lull_is_seen_at_once() -> None:
-    gathering = Gathering()
-    waits(gathering, FEW, 10)
-    assert not gathering.pays(FEW)
-    assert gathering.pays(MANY)
-    assert gathering.pays(FEW)
+def test_what_is_under_way_is_not_waited_with() -> None:
+    one = gathering(2, 1, 2)
+    one.take(sender_waits=True)
+    assert not one.complete
+    one.take(sender_waits=True)
+    one.take(sender_waits=False)
+    assert (one.operations, one.waiting_senders) == (0, 0)

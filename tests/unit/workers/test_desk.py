@@ -77,7 +77,7 @@ class Both:
         self.wire = Wire(near, TO_WORKER, self._answered, lambda: None)
         self.worker_log = RemoteLog(self.wire, LineMaker(settings, -1))
         self.spool = RemoteSpool(self.wire, self.worker_log)
-        self.house: Any = None
+        self.house: Any = SimpleNamespace(sessions={1, 2, 3})
         self._does: dict[type, Callable[[Any], None]] = {
             Arrival: self.desk.arrival,
             Chunk: self.desk.chunk,
@@ -402,3 +402,12 @@ async def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+def test_the_main_process_learns_how_many_clients_a_worker_has(tmp_path: Path) -> None:
+    async def scene(both: Both) -> None:
+        assert both.desk.senders == 0
+        await both.send(1, 100)
+        assert both.desk.senders == len(both.house.sessions)
+
+    play(tmp_path, scene)

@@ -18,7 +18,7 @@ from hypothesis import strategies as some
 
 from staffetta.app.workers import frames, wire
 from staffetta.app.workers.frames import FROM_WORKER, Chunk, Hello, LogLines
-from staffetta.app.workers.wire import HIGH_WATER_OCTETS, READ_OCTETS, Wire, WireBroken
+from staffetta.app.workers.wire import ENOUGH_OCTETS, HIGH_WATER_OCTETS, READ_OCTETS, TURNS, Wire, WireBroken
 from staffetta.net.loop import loop_factory
 
 pytestmark = pytest.mark.timeout(60)
@@ -126,6 +126,34 @@ def test_frames_of_one_turn_leave_together_and_in_order() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert end.far.recv(1 << 20) == packed(*[Hello(number) for number in range(100)])
+        end.close()
+
+    run(main())
+
+
+def test_frames_wait_for_those_of_the_next_turns_but_for_few() -> None:
+    async def main() -> None:
+        end = End()
+        end.far.setblocking(False)
+        for number in range(TURNS):
+            end.wire.send(Hello(number))
+            with pytest.raises(BlockingIOError):
+                end.far.recv(1)
+            await asyncio.sleep(0)
+        end.wire.send(Hello(TURNS))
+        assert end.far.recv(1 << 20) == packed(*[Hello(number) for number in range(TURNS)])
+        end.close()
+
+    run(main())
+
+
+def test_much_waits_for_nothing() -> None:
+    async def main() -> None:
+        end = End()
+        end.far.setblocking(False)
+        end.wire.send(LogLines(bytes(ENOUGH_OCTETS), 1))
+        await asyncio.sleep(0)
+        assert end.far.recv(1)
         end.close()
 
     run(main())

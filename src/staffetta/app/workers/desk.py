@@ -43,7 +43,7 @@ class Counter(msgspec.Struct, frozen=True):
 
 
 class MailDesk:
-    """The mail of one worker. `wire` is set by whoever makes the wire."""
+    """The mail of one worker. `senders` are its clients, as it said last."""
 
     def __init__(self, counter: Counter, wire: Answers) -> None:
         self._counter = counter
@@ -52,11 +52,13 @@ class MailDesk:
         self._durable: list[tuple[Arrival, NewMessage]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.senders = 0
         self._loop = asyncio.get_running_loop()
 
     def arrival(self, arrival: Arrival) -> None:
         """A message: claimed in the write that takes it, where delivery has room."""
         counter = self._counter
+        self.senders = arrival.senders
         draft = self._drafts.pop(arrival.draft, None) if arrival.draft else Draft([])
         if draft is None:
             self._wire.send(NotStored(arrival.number, "its content is not here"))

@@ -57,7 +57,8 @@ class Target(Frame, frozen=True):
 class Arrival(Frame, frozen=True, tag=1):
     """A message to be made durable: `head`, what was stored of `draft` (0: nothing), `rest`.
 
-    `lines` is for the journal. `log` is for the log: None for nothing, b"" where it is the same line.
+    `lines` is for the journal. `log` is for the log: None for nothing, b"" where it is the same line. `senders` are
+    clients that are connected to the worker now.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Arrival(Frame, frozen=True, tag=1):
     rest: bytes
     lines: bytes
     log: bytes | None
+    senders: int = 1
 
 
 class Chunk(Frame, frozen=True, tag=2):

@@ -72,6 +72,11 @@ class Post:
         }
 
     @property
+    def senders(self) -> int:
+        """Clients, as the last message from it says."""
+        return self._mail.senders
+
+    @property
     def sessions(self) -> int:
         """Clients that are there now."""
         return sum(self.clients.values())

@@ -133,13 +133,16 @@ class RemoteSpool:
 
     def hand_over(self, house: House, arrived: Arrived) -> Awaitable[None]:
         """See intake.handover.hand_over. Under way at once, unless others have to go before."""
-        return self._hand_over_later(arrived) if self._wire.blocked else self._hand_over(arrived)
+        senders = len(house.sessions)
+        if self._wire.blocked:
+            return self._hand_over_later(arrived, senders)
+        return self._hand_over(arrived, senders)
 
-    async def _hand_over_later(self, arrived: Arrived) -> None:
+    async def _hand_over_later(self, arrived: Arrived, senders: int) -> None:
         await self._room()
-        await self._hand_over(arrived)
+        await self._hand_over(arrived, senders)
 
-    def _hand_over(self, arrived: Arrived) -> UnderWay:
+    def _hand_over(self, arrived: Arrived, senders: int) -> UnderWay:
         message, draft, event = arrived.message, arrived.draft, arrived.event
         head, rest = arrived.head, b""
         if draft.number is None and message.size <= CHUNK_OCTETS:
@@ -159,6 +162,7 @@ class RemoteSpool:
                 rest,
                 encode(event),
                 self._log.line_of(event),
+                senders,
             ),
         )
         return handing

@@ -106,6 +106,11 @@ class Staff:
         self._loop.add_reader(nursery.fileno(), self._hear_of_ends)
 
     @property
+    def senders(self) -> int:
+        """Clients of all workers, as their last messages say."""
+        return sum([post.senders for post in self._posts.values()])
+
+    @property
     def workers(self) -> tuple[tuple[int, int], ...]:
         """Process id and sessions of each."""
         return tuple((post.pid, post.sessions) for _, post in sorted(self._posts.items()) if post.pid)

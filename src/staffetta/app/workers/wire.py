@@ -1,8 +1,8 @@
 """Frames between the main process and a door worker, over one pair of Unix sockets.
 
-A frame is four octets of length (little endian) and one MessagePack array (app/workers/frames). Frames of one turn of
-the loop leave in one system call, since each send wakes the other process, and waking is what costs. Open files travel
-with the frame that speaks of them (SCM_RIGHTS of unix(7)).
+A frame is four octets of length (little endian) and one MessagePack array (app/workers/frames). Frames of a
+few turns of the loop leave in one system call, since each send wakes the other process, and waking is what costs. Open
+files travel with the frame that speaks of them (SCM_RIGHTS of unix(7)).
 
 What the other side does not take waits here; `room` lets those wait who can. This module refuses to know what a frame
 means.
@@ -42,6 +42,13 @@ HAND_OVER_SECONDS: Final = 5.0
 SEND_OCTETS: Final = 1024 * 1024
 """What the system is asked to hold of a direction; it may allow less."""
 
+TURNS: Final = 4
+"""For so many turns of the loop frames wait for others, while each turn brings some: a busy process wakes the other one
+less often. One that has nothing else to do passes through its turns at once."""
+
+ENOUGH_OCTETS: Final = 64 * 1024
+"""So much waits for nothing."""
+
 _LENGTH: Final = struct.Struct("<I")
 _NO_LENGTH: Final = bytes(_LENGTH.size)
 _LENGTH_OCTETS: Final = _LENGTH.size
@@ -74,6 +81,8 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._out = bytearray()
         self._scheduled = False
+        self._turns = 0
+        self._had = 0
         self._writing = False
         self._waiters: list[asyncio.Future[None]] = []
         self._in = bytearray(READ_OCTETS)
@@ -100,7 +109,7 @@ class Wire:
             raise WireBroken("the other process is gone")
 
     def send(self, frame: msgspec.Struct) -> None:
-        """Send at the end of this turn; dropped when the other side is gone."""
+        """Send soon: after a turn that brings nothing more, or after TURNS. Dropped when the other side is gone."""
         if self.closed:
             return
         out = self._out
@@ -114,7 +123,9 @@ class Wire:
             raise
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._turns = TURNS
+            self._had = 0
+            self._loop.call_soon(self._turn_ends)
 
     def send_files(self, frame: msgspec.Struct, files: Sequence[int]) -> None:
         """Send a frame with open files, now. Raises WireBroken."""
@@ -150,11 +161,20 @@ class Wire:
         self._end()
 
     def flush(self) -> None:
-        """Send now what would be sent at the end of this turn."""
+        """Send now what would be sent soon."""
         self._flush()
 
+    def _turn_ends(self) -> None:
+        have = len(self._out)
+        self._turns -= 1
+        if self._turns and self._had < have < ENOUGH_OCTETS:
+            self._had = have
+            self._loop.call_soon(self._turn_ends)
+        else:
+            self._scheduled = False
+            self._flush()
+
     def _flush(self) -> None:
-        self._scheduled = False
         if self._writing or self.closed:
             return
         self._write()
