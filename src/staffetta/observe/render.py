@@ -27,10 +27,15 @@ def json_line(event: Event) -> bytes:
         line = encode(event)
     except UnicodeEncodeError:  # a lone surrogate: octets that were not UTF-8
         line = encode(repaired(event))
-    if not line.isascii() or _DEL in line:
+    if not is_plain(line):
         text = _LOOKS_LIKE_CONTROL.sub(_json_escape, line.decode())
         line = text.encode()
     return line + b"\n"
+
+
+def is_plain(encoded: bytes) -> bool:
+    """True when JSON holds nothing that could look like a control: then it is what `json_line` would write."""
+    return encoded.isascii() and _DEL not in encoded
 
 
 def text_line(event: Event) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from staffetta.app.workers.desk import Counter, MailDesk
 from staffetta.app.workers.frames import FROM_WORKER, TO_WORKER, Append, Arrival, Chunk, Discard, LogLines
@@ -402,6 +403,19 @@ async def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+def test_what_looks_like_a_control_is_escaped_in_the_log_and_kept_in_the_journal(tmp_path: Path) -> None:
+    async def scene(both: Both) -> None:
+        sent = arrived(1, 5, b"", both.spool.draft())
+        await both.spool.write(sent.draft, bytes(5))
+        await both.spool.hand_over(both.house, replace(sent, event=replace(sent.event, helo="a\x9b\u202eb")))
+        assert b'"helo":"a\\u009b\\u202eb"' in both.log.lines[0]
+        reader = apsw.Connection(str(tmp_path / "spool.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        assert "a\x9b\u202eb".encode() in reader.execute("SELECT lines FROM journal").fetchall()[0][0]
+        reader.close()
+
+    play(tmp_path, scene)
 
 
 def test_the_main_process_learns_how_many_clients_a_worker_has(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from staffetta.intake.handover import Arrived, UnderWay
 from staffetta.observe.events import Accept, Event, encode
 from staffetta.observe.log import GATHER_SECONDS, LineMaker
 from staffetta.observe.metrics import Counters
+from staffetta.observe.render import is_plain
 from staffetta.spool.contract import CHUNK_OCTETS, Draft, JournalEntry, SpoolUnavailable
 
 LINES_AT_ONCE: Final = 64
@@ -71,13 +72,14 @@ class RemoteLog:
             self._wire.send(LogLines(lines, len(wanted), self._dropped))
             self._dropped = 0
 
-    def line_of(self, event: Accept) -> bytes | None:
-        """The line for an event that the main process will log: b"" where it is what the journal says, None for none.
+    def line_of(self, event: Accept, encoded: bytes) -> bytes | None:
+        """The line for an event that the main process will log: None for none, b"" where it is `encoded`, which the
+        journal gets.
 
         The event is counted when it has become true, by `count`."""
         if not self._lines.wants(event):
             return None
-        return b"" if self._lines.as_encoded else self._lines.render(event)
+        return b"" if self._lines.as_encoded and is_plain(encoded) else self._lines.render(event)
 
     def count(self, event: Event) -> None:
         """Count an event that the main process logs."""
@@ -149,6 +151,7 @@ class RemoteSpool:
             head = b"".join([head, *draft.pending])
         else:
             rest = b"".join(draft.pending)
+        encoded = encode(event)
         self._number = number = self._number + 1
         handing = self._handed_over[number] = UnderWay(arrived)
         self._send(
@@ -160,8 +163,8 @@ class RemoteSpool:
                 tuple([target_of(one) for one in arrived.recipients]),
                 head,
                 rest,
-                encode(event),
-                self._log.line_of(event),
+                encoded,
+                self._log.line_of(event, encoded),
                 senders,
             ),
         )
