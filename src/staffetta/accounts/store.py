@@ -243,7 +243,10 @@ def _encode_grants(grants: tuple[Grant, ...]) -> str:
 
 
 def _account(spelling: str, may_send: str, created_at: float, own: Mailbox | None = None) -> Account:
-    """The account of a row; most are spelled as their key, `own`, and granted nothing."""
-    address = own if own is not None and spelling == str(own) else parse_mailbox(spelling, smtputf8=True)
-    grants = () if may_send == NO_GRANTS else msgspec.json.decode(may_send, type=tuple[str, ...])
-    return Account(address, tuple([parse_grant(grant) for grant in grants]), created_at)
+    """The account of a row; most are spelled as their key, `own`, and granted nothing. Raises AccountsUnavailable."""
+    try:
+        address = own if own is not None and spelling == str(own) else parse_mailbox(spelling, smtputf8=True)
+        grants = () if may_send == NO_GRANTS else msgspec.json.decode(may_send, type=tuple[str, ...])
+        return Account(address, tuple([parse_grant(grant) for grant in grants]), created_at)
+    except (AddressError, GrantError, msgspec.MsgspecError) as error:
+        raise AccountsUnavailable(f"the row of the account {own or spelling!s} is damaged: {error}") from error

@@ -120,7 +120,11 @@ class Session:
             self._proxy = ProxyReader()
             self.deadline = house.monotonic() + min(PROXY_SECONDS, door.idle_seconds)
         else:
-            self._begin(now)
+            try:
+                self._begin(now)
+            except BaseException:  # nobody has us yet, so nobody will say that we are closed
+                self._leave()
+                raise
 
     # What the stream says.
 
@@ -166,15 +170,18 @@ class Session:
     def stream_closed(self, error: Exception | None) -> None:
         """The stream is gone. What was being committed goes on: the disk may have it already."""
         house = self.house
-        house.sessions.discard(self)
-        if self._at_door is not None:
-            self._at_door.discard(self)
-        if self._admitted:
-            house.connections.leave(self.client)
+        self._leave()
         self._core = None  # what the client said before it went must not be acted on any more
         self.drop_transaction()
         if not self.probe:
             house.emit(disconnect_event(self, house.clock(), self._received, error))
+
+    def _leave(self) -> None:
+        self.house.sessions.discard(self)
+        if self._at_door is not None:
+            self._at_door.discard(self)
+        if self._admitted:
+            self.house.connections.leave(self.client)
 
     # What the house says.
 

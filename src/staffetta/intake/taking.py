@@ -50,7 +50,12 @@ def take(session: Session, transaction: Transaction, scan: Scan, draft: Draft) -
 
 
 def _answer(session: Session, transaction: Transaction, letter: Letter, error: Exception | None) -> None:
-    session.answer_later(accepted(letter) if error is None else _failed(session, transaction, letter.draft, error))
+    try:
+        answer = accepted(letter) if error is None else _failed(session, transaction, letter.draft, error)
+    except Exception as bug:  # without an answer the client would wait for ever
+        session.house.report(bug)
+        answer = BROKEN
+    session.answer_later(answer)
 
 
 async def _awaited(handed_over: Awaitable[None], letter: Letter) -> Reply:

@@ -89,6 +89,17 @@ def test_change_and_remove(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("damage", ["may_send='nonsense'", "may_send='[\"@\"]'", "spelling='nobody'"])
+def test_a_damaged_row_is_no_account_and_no_crash(tmp_path: Path, damage: str) -> None:
+    store = open_store(tmp_path)
+    mailbox = parse_mailbox("anna@example.org")
+    store.add(mailbox, "correct horse battery 1")
+    store._connection.execute(f"UPDATE account SET {damage}")
+    for question in (lambda: store.get(mailbox), lambda: store.credentials(mailbox), store.list):
+        with pytest.raises(AccountsUnavailable, match="damaged"):
+            question()
+
+
 def test_the_list_is_in_order(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     for name in ("c@example.com", "A@example.com", "b@example.com"):

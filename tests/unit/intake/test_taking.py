@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from staffetta.intake.handover import UnderWay
+from staffetta.intake.session import Session
 from staffetta.spool.contract import SpoolUnavailable
 
 HELLO = b"EHLO client.example\r\n"
@@ -140,3 +141,34 @@ def test_what_is_under_way_can_be_awaited(fault: Exception | None) -> None:
         handing.end(fault)
 
     asyncio.run(main())
+
+
+def test_a_bug_in_a_refusal_does_not_keep_the_client_waiting(place: Any) -> None:
+    async def play(here: Any) -> None:
+        answers = Answers(here)
+        session, stream = here.session()
+        session.bytes_received(HELLO + MESSAGE)
+        stream.said()
+        refusals, here.house.refusals = here.house.refusals, None
+        answers.waiting[0].end(SpoolUnavailable("no space"))
+        here.house.refusals = refusals
+        assert stream.said().startswith("451 4.3.0 ")
+        here.relay.forgive("'NoneType' object has no attribute 'add'")
+        here.leave(session)
+
+    place(play)
+
+
+def test_a_session_that_cannot_begin_is_no_session(place: Any) -> None:
+    async def play(here: Any) -> None:
+        session, stream = here.session()
+        here.leave(session)
+        emit, here.house.emit = here.house.emit, None
+        at_door: set[Session] = set()
+        with pytest.raises(TypeError):
+            Session(stream, here.house, session.door, at_door)
+        here.house.emit = emit
+        assert not here.house.sessions
+        assert not at_door
+
+    place(play)

@@ -224,11 +224,9 @@ def test_a_bug_in_one_message_takes_no_other_away(tmp_path: Path) -> None:
 
         both.delivery.offer, both.worker_log.count = offer_or_fail, count_or_fail  # type: ignore[method-assign]
         sent = [asyncio.ensure_future(both.send(number, 100)) for number in range(4)]
-        await asyncio.wait([sent[0], sent[1], sent[3]])
+        await asyncio.wait_for(asyncio.gather(*sent), 10)  # also the one whose count broke off: it is durable
         assert [claim.message.id for claim in both.delivery.claims] == ["m0", "m2", "m3"]
         assert [type(one["exception"]) for one in complaints] == [ZeroDivisionError, OverflowError]
-        assert not sent[2].done()
-        sent[2].cancel()
 
     play(tmp_path, scene)
 

@@ -189,9 +189,11 @@ class RemoteSpool:
     def _told(self, number: int, fault: Exception | None) -> None:
         handing = self._handed_over.pop(number, None)
         if handing is not None:
-            if fault is None:
-                self._log.count(handing.arrived.event)
-            handing.end(fault)
+            try:
+                if fault is None:
+                    self._log.count(handing.arrived.event)
+            finally:  # what is durable is acknowledged, whatever our books say
+                handing.end(fault)
             return
         answer = self._waiting.pop(number, None)
         if answer is None or answer.done():
