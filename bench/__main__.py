@@ -24,13 +24,13 @@ NAMES = ("start", "idle", "end_to_end", "submission", "signed", "inbound", "back
 BENCHMARK_SECONDS = {
     "start": 40,
     "idle": 60,
-    "end_to_end": 130,
+    "end_to_end": 200,
     "submission": 200,
     "signed": 130,
     "inbound": 130,
     "backlog": 110,
 }
-"""A benchmark that takes longer is broken off; all together stay below fourteen minutes."""
+"""A benchmark that takes longer is broken off; all together stay below fifteen minutes."""
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
