@@ -278,7 +278,9 @@ class SqliteSpool:
         self._executor.shutdown()
 
     async def _let_go(self) -> None:
-        # What is still claimed would be found by the next start's walk; after this the walk is not needed.
+        # What is still claimed would be found by the next start's walk; after this the walk is not needed. A message
+        # whose commit is under way is not seen by the reader yet, and would be nobody's after a clean end.
+        await self._writer.last_messages()
         with suppress(SpoolUnavailable):
             position, clean = 0, False
             while not clean:

@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import ClassVar, Final, cast
 
@@ -118,6 +119,7 @@ class GroupWriter:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self.gathering = Gathering()
+        self._leaving = False
         self._closed = False
         self._reconnected = 0
         self._changes = 0
@@ -131,7 +133,7 @@ class GroupWriter:
 
     def submit(self, operation: Operation) -> None:
         """Queue an operation; it hears the rest."""
-        if self._closed:
+        if self._closed or (self._leaving and operation.sender_waits):
             operation.failed(SpoolUnavailable("the store is closed"))
             return
         self._waiting.append(operation)
@@ -166,16 +168,24 @@ class GroupWriter:
                 self._spare = pages * cast(int, self._connection.execute("PRAGMA page_size").fetchall()[0][0])
         return self._spare
 
+    async def last_messages(self) -> None:
+        """Take no new messages from now on; return when what was taken before is durable or refused."""
+        self._leaving = True
+        await self._until_idle()
+
     async def close(self) -> None:
         """Write what waits, then let go."""
-        while self._busy or self._scheduled or self._waiting or self._alone:
-            self._idle = self._loop.create_future()
-            await self._idle
+        await self._until_idle()
         self._busy = self._closed = True
         self._jobs.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         if self._connection is not None:
             self._connection.close()
+
+    async def _until_idle(self) -> None:
+        while self._busy or self._scheduled or self._waiting or self._alone:
+            self._idle = self._loop.create_future()
+            await self._idle
 
     def _version(self, connection: apsw.Connection) -> int:
         # SQLite's number means something only on the connection that gave it.
@@ -263,8 +273,15 @@ class GroupWriter:
 
     def _refuse(self, operations: list[Operation], error: Exception) -> None:
         for operation in operations:
-            operation.failed(refusal(error))
+            self._tell(partial(operation.failed, refusal(error)))
         self._next()
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as bug:  # must not stop the store, nor keep the others of its batch from hearing
+            text = "what was to happen after a batch broke off"
+            self._loop.call_exception_handler({"message": text, "exception": bug})
 
     def _next(self) -> None:
         # After the tasks that were just woken: what they submit joins the next batch.
@@ -295,15 +312,11 @@ class GroupWriter:
             (self._split if isinstance(error, apsw.FullError) else self._refuse)(operations, error)
             return
         for operation in operations:
-            operation.succeeded()
+            self._tell(operation.succeeded)
         if self._after:
             after, self._after = self._after, []
             for call in after:
-                try:
-                    call()
-                except Exception as bug:  # must not stop the store
-                    text = "what was to happen after a batch broke off"
-                    self._loop.call_exception_handler({"message": text, "exception": bug})
+                self._tell(call)
         if len(operations) == 1 or self.gathering.complete or self._idle is not None:
             self._next()  # who writes alone waits for nothing
         elif not self._scheduled:

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -569,3 +570,64 @@ def test_who_wants_no_future_hears_why_a_message_was_not_taken(tmp_path: Path) -
         await story(await opened(tmp_path))
 
     asyncio.run(whole())
+
+
+@pytest.mark.parametrize("way", ["take", "commit"])
+def test_a_message_on_its_way_to_the_disk_when_the_store_closes_is_delivered_later(tmp_path: Path, way: str) -> None:
+    async def story() -> None:
+        spool = await opened(tmp_path)
+        writer: Any = spool._writer
+        commit, may_go_on = writer._commit, threading.Event()
+
+        def slow_commit() -> None:
+            assert may_go_on.wait(10)
+            commit()
+
+        writer._commit = slow_commit
+        told: list[Exception | None] = []
+        new = new_message(Letter("m1", claim=True), spool.draft())
+        if way == "take":
+            spool.take(new, told.append)
+        else:
+            spool.begin_commit((new,))
+        while not writer._busy:  # noqa: ASYNC110 - its COMMIT is under way before the store hears that it shall close
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(spool.close())
+        asyncio.get_running_loop().call_later(0.1, may_go_on.set)
+        while not writer._leaving:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        refused: list[Exception | None] = []
+        spool.take(new_message(Letter("m2", claim=True), spool.draft()), refused.append)
+        await closing
+        assert told == ([None] if way == "take" else [])
+        assert [type(error) for error in refused] == [SpoolUnavailable]
+
+    asyncio.run(story())
+
+    async def next_start(spool: SqliteSpool) -> None:
+        assert [claim.message.id for claim in await spool.due(START, NONE_BUSY, 10, 10)] == ["m1"]
+
+    with_spool(tmp_path, next_start)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_bug_in_who_is_told_keeps_it_from_nobody_else(tmp_path: Path, full: bool) -> None:
+    def broken(_: Exception | None) -> None:
+        raise ZeroDivisionError
+
+    async def story(spool: SqliteSpool) -> None:
+        bugs: list[BaseException] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context["exception"]))
+        writer: Any = spool._writer
+        if full:
+            writer._commit = lambda: (_ for _ in ()).throw(SpoolUnavailable("no"))
+        told: list[Exception | None] = []
+        spool.take(new_message(Letter("m1"), spool.draft()), broken)
+        spool.take(new_message(Letter("m2"), spool.draft()), told.append)
+        await writer._until_idle()
+        assert [type(bug) for bug in bugs] == [ZeroDivisionError]
+        assert [error is not None for error in told] == [full]
+        if full:
+            del writer._commit
+
+    with_spool(tmp_path, story)
