@@ -382,6 +382,38 @@ def test_who_talks_first_is_refused_by_the_daemon(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_who_talks_first_is_found_in_a_crowd(tmp_path: Path) -> None:
+    """Many come in one turn of the loop, some of them talking at once: those are refused, the others are greeted."""
+
+    async def main() -> None:
+        async with Daemon(tmp_path, LIVE, {"anna@example.org": "secret"}) as daemon:
+            for _ in range(5):
+                assert await crowd(daemon) == ["220", "554", "220", "220", "554"] * 6
+            assert daemon.accepted() == 0
+            await daemon.stop()
+
+    asyncio.run(main())
+
+
+async def crowd(daemon: Daemon) -> list[str]:
+    """The first words to each of thirty clients that come while the relay is stopped."""
+    family = daemon.family()
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    wires = [await asyncio.open_connection("127.0.0.1", daemon.doors["mx"].port) for _ in range(30)]
+    for number, (_, writer) in enumerate(wires):
+        if number % 5 in {1, 4}:
+            writer.write(b"EHLO x\r\n")
+            await writer.drain()
+    for pid in family:
+        os.kill(pid, signal.SIGCONT)
+    heard = []
+    for reader, writer in wires:
+        heard.append((await asyncio.wait_for(reader.read(3), 10)).decode())
+        writer.close()
+    return heard
+
+
 async def talk_at_once(daemon: Daemon) -> bool:
     """The relay is stopped while the client connects and speaks, so that speaking comes first for sure."""
 

@@ -1,13 +1,19 @@
-"""The events that a client came and that it went."""
+"""Clients that come and go: the events that say so, and who is not greeted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from staffetta.mail.reply import reply
 from staffetta.observe.events import Connect, Disconnect, moment
+from staffetta.policy.verdict import Refusal
 
 if TYPE_CHECKING:
     from staffetta.intake.session import Session
+
+EARLY_TALKER: Final = Refusal(
+    reply(554, "5.5.1", "you spoke before the greeting"), "early_talker", "octets came before the greeting was sent"
+)
 
 
 def connect_event(session: Session, now: float) -> Connect:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from staffetta.intake.answers import ANSWERS
 from staffetta.intake.door import BUFFERED_OCTETS, DoorSettings, House
-from staffetta.intake.presence import connect_event, disconnect_event
+from staffetta.intake.presence import EARLY_TALKER, connect_event, disconnect_event
 from staffetta.intake.refusals import Why, refuse_event
 from staffetta.intake.taking import BROKEN
 from staffetta.intake.transaction import Transaction
@@ -31,8 +31,6 @@ from staffetta.spool.contract import Draft, JournalEntry, SpoolUnavailable
 TIMEOUT: Final = reply(421, "4.4.2", "timeout, closing")
 STOPPING: Final = reply(421, "4.3.2", "shutting down, try again in a moment")
 TOO_SLOW: Final = reply(421, "4.4.2", "too slow, closing")
-EARLY: Final = reply(554, "5.5.1", "you spoke before the greeting")
-EARLY_TALKER: Final = Refusal(EARLY, "early_talker", "octets came before the greeting was sent")
 
 SLOW_GRACE_SECONDS: Final = 60.0
 """How long content may come at any speed."""
@@ -220,14 +218,17 @@ class Session:
         if door.implicit_tls and door.context is not None:
             self.deadline = house.monotonic() + HANDSHAKE_SECONDS
             self.stream.start_tls(door.context(), server_side=True, received=received)
-        elif received or self.stream.unread:
+        elif received:
             self._turn_away(EARLY_TALKER)
         else:
-            self._greet()
+            self._moved = True
+            self.stream.after_arrivals(self._greet_who_waited)
 
     def _before_greeting(self, data: bytes) -> None:
         proxy = self._proxy
         if proxy is None:
+            if self._admitted and not self.stream.closing:
+                self._turn_away(EARLY_TALKER)
             return
         found = proxy.feed(data)
         if found is None:
@@ -240,6 +241,10 @@ class Session:
         if found.source is not None:
             self.client = found.source.address
         self._begin(self.house.clock(), found.rest, known=found.source is not None)
+
+    def _greet_who_waited(self) -> None:
+        if not self.stream.closing:  # it did not speak early, and is still there
+            self._greet()
 
     def _greet(self) -> None:
         core = self._core = ServerConnection(self.door.core, tls=self.stream.tls is not None)

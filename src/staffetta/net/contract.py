@@ -7,6 +7,7 @@ wake-up per command would cost more than the command. Outgoing connections are a
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -71,8 +72,11 @@ class Stream(Protocol):
         """The finished handshake."""
 
     @property
-    def unread(self) -> int:
-        """Octets that the peer has sent and the system still holds; every question is a system call."""
+    def closing(self) -> bool:
+        """True once it is being closed, or is gone."""
+
+    def after_arrivals(self, call: Callable[[], None]) -> None:
+        """Call this when all that the peer has sent by now was received: who has sent something early has by then."""
 
     def write(self, data: bytes) -> None:
         """Send; buffered, bounded by the handler heeding `write_blocked`."""

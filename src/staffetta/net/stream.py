@@ -19,7 +19,6 @@ from staffetta.net.endpoint import endpoint_of
 from staffetta.net.engine import TlsEngine, TlsFailed
 from staffetta.net.nobody import NOBODY
 from staffetta.net.turn import WriteBatch
-from staffetta.net.unread import unread_octets
 
 HIGH_WATER_OCTETS: Final = 65536
 """Unsent octets above which `write_blocked(True)` is told. asyncio and uvloop use the same by default."""
@@ -120,11 +119,6 @@ class TcpStream(asyncio.Protocol):
         return queued + (0 if self._closing else self._transport.get_write_buffer_size())
 
     @property
-    def unread(self) -> int:
-        """Octets that the peer has sent and the system still holds; every question is a system call."""
-        return unread_octets(self._transport)
-
-    @property
     def peer_certificate(self) -> bytes | None:
         """The certificate the peer showed, in DER; None without TLS."""
         return self._engine.peer_certificate() if self._engine is not None and self.tls is not None else None
@@ -133,6 +127,15 @@ class TcpStream(asyncio.Protocol):
         """The system's number of the socket; -1 when there is none."""
         sock = self._transport.get_extra_info("socket")
         return -1 if sock is None else int(sock.fileno())
+
+    def after_arrivals(self, call: Callable[[], None]) -> None:
+        """Call this when all that the peer has sent by now was received; for a stream that was just accepted."""
+        # What is called soon from the turn in which a stream begins is called in the next one, and between two turns
+        # the loop reads from everybody who has sent something.
+        if self._batch is not None:
+            self._batch.next_turn(call)
+        else:
+            asyncio.get_running_loop().call_soon(call)
 
     def write(self, data: bytes) -> None:
         """Send; during a handshake kept until it is done; dropped when the stream is closing."""

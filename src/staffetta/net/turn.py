@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -31,6 +32,10 @@ class WriteBatch:
         if not self._streams:
             self._loop.call_soon(self._send)
         self._streams.append(stream)
+
+    def next_turn(self, call: Callable[[], None]) -> None:
+        """Call this in the next turn of the loop."""
+        self._loop.call_soon(call)
 
     def _send(self) -> None:
         streams, self._streams = self._streams, []

@@ -40,7 +40,14 @@ class HandStream:
         self.local = Endpoint("127.0.0.9", 25)
         self.tls: TlsFacts | None = None
         self.sent = b""
-        self.closed = self.aborted = self.paused = self.unread = False
+        self.closed = self.aborted = self.paused = False
+
+    @property
+    def closing(self) -> bool:
+        return self.closed
+
+    def after_arrivals(self, call: Callable[[], None]) -> None:
+        call()
 
     def write(self, data: bytes) -> None:
         if not self.closed:
