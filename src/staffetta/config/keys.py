@@ -113,7 +113,7 @@ TOP: Final = Table(
             "processes",
             NumberOrAuto(0, MOST_PROCESSES),
             "processes that take mail in, beside the one that stores and delivers; `0`: one process does everything;"
-            ' `"auto"`: one for each core but the first, at most 3',
+            ' `"auto"`: one for each core but the first, and where a door offers TLS one for each core, at most 3',
             '"auto"',
         ),
     ),

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from staffetta.app.workers.crew import MOST_BY_ITSELF, workers_for
 from staffetta.app.workers.shared import (
     NEWS_SECONDS,
     ConnectionTable,
@@ -179,11 +178,3 @@ def test_alarms_are_told() -> None:
     assert alarms.clear("list")
     assert not alarms.clear("list")
     assert news == [("list", "is off"), ("list", "is still off"), ("list", "")]
-
-
-@pytest.mark.parametrize(
-    ("processes", "cores", "workers"),
-    [(None, 1, 0), (None, 2, 1), (None, 4, 3), (None, 64, MOST_BY_ITSELF), (0, 8, 0), (3, 1, 3)],
-)
-def test_how_many(processes: int | None, cores: int, workers: int) -> None:
-    assert workers_for(processes, cores) == workers

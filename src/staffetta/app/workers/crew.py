@@ -11,7 +11,7 @@ from staffetta.app.privileges import account_for, become
 from staffetta.app.workers.nursery import Nursery
 from staffetta.app.workers.process import work
 from staffetta.app.workers.shared import KEY_OCTETS, ConnectionTable
-from staffetta.config.schema import Config
+from staffetta.config.schema import Config, DoorTls
 
 MOST_BY_ITSELF: Final = 3
 """Workers at most where the configuration names no number: more would wait for the main process, even with TLS."""
@@ -26,7 +26,7 @@ class Crew(msgspec.Struct, frozen=True):
 
 def crew_for(config: Config) -> Crew | None:
     """None: all in one process. Called before there is a loop. Raises PrivilegeError."""
-    workers = workers_for(config.processes, usable_cores())
+    workers = workers_for(config.processes, usable_cores(), tls=offers_tls(config))
     if not workers:
         return None
     account = account_for(config.user)
@@ -39,9 +39,19 @@ def crew_for(config: Config) -> Crew | None:
     return Crew(Nursery.open(work(table), begin), table)
 
 
-def workers_for(processes: int | None, cores: int) -> int:
-    """How many door workers: `processes`, or by itself (None) one for each core that the main process leaves."""
-    return processes if processes is not None else min(cores - 1, MOST_BY_ITSELF)
+def workers_for(processes: int | None, cores: int, *, tls: bool) -> int:
+    """How many door workers: `processes`, or by itself (None) one for each core that the main process leaves. Beside
+    doors that shake hands the main process has little to do, so with `tls` there is one for its core too."""
+    if processes is not None:
+        return processes
+    return min(cores if tls and cores > 1 else cores - 1, MOST_BY_ITSELF)
+
+
+def offers_tls(config: Config) -> bool:
+    """Does any door offer TLS?"""
+    return config.tls is not None and any(
+        listen.tls_at(bind.port) is not DoorTls.OFF for listen in config.listeners for bind in listen.bind
+    )
 
 
 def usable_cores() -> int:
