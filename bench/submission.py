@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +22,8 @@ from staffetta.testing.authority import Authority, Issued
 TITLE = "Submission with TLS and login"
 METHOD = (
     "A C program (`bench/submission_load.c`) sends 4 KB messages over 20 connections: a new connection, STARTTLS with "
-    "a full TLS 1.3 handshake (no resumption), AUTH PLAIN, one message, QUIT. Both relays use the same certificate, "
+    "a full TLS 1.3 handshake (no resumption), AUTH PLAIN, one message, QUIT. It speaks TLS by BoringSSL, which takes "
+    "half as much of the machine as the OpenSSL of Debian 12 does in a client. Both relays use the same certificate, "
     "once with an RSA-2048 key and once with a P-256 key, and the same smtp-sink behind them. Postfix asks Dovecot, "
     "the back end that most of its guides set up, as it comes with Debian: one account in a file, the password hashed "
     "as `doveadm pw` does by default (bcrypt), no cache, its CPU not counted here. `postfix with sasldb` is the "
@@ -35,6 +37,10 @@ ROUNDS = 5
 CONNECTIONS = 20
 OCTETS = 4096
 PEER_FACTOR = 3.0
+
+BORINGSSL = f"/usr/lib/{sysconfig.get_config_var('MULTIARCH') or 'x86_64-linux-gnu'}/android"
+BORINGSSL_HEADERS = "/usr/include/android"
+"""Where Debian puts it."""
 
 RECIPIENT = "recipient@target.example"
 
@@ -92,11 +98,12 @@ class Generator:
         self.program = path / "submission_load"
         self.results: dict[int, list[LoadResult]] = {}
         here = Path(__file__).parent / "submission_load.c"
-        command = [tool("gcc", "gcc"), "-O2", "-o", str(self.program), str(here), "-lssl", "-lcrypto", "-lpthread"]
+        libraries = [f"-L{BORINGSSL}", f"-Wl,-rpath,{BORINGSSL}", "-lssl", "-lcrypto", "-lpthread"]
+        command = [tool("gcc", "gcc"), "-O2", f"-I{BORINGSSL_HEADERS}", "-o", str(self.program), str(here), *libraries]
         built = subprocess.run(command, capture_output=True, check=False)
         if built.returncode:
             why = built.stderr.decode()[-300:].strip()
-            raise Missing(f"the load generator does not compile (Debian packages gcc, libssl-dev): {why}")
+            raise Missing(f"the load generator does not compile (Debian packages gcc, android-libboringssl-dev): {why}")
 
     def send(self, port: int, messages: int) -> None:
         """Send them all. Raises Failed when one was not taken."""
